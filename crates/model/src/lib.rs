@@ -1,0 +1,27 @@
+//! Atoll's nouns: what a workload is, which wall separates it, what it may use, and where it stands in its life.
+//!
+//! Everything here is a plain value. An API request becomes a [`Workload`]; the engine persists it; a driver turns it
+//! into something that runs; what happens to it comes back as a [`Transition`] that [`next`] applies to its [`Phase`].
+//! Left out on purpose: clocks, files, sockets and wire formats.
+
+#![forbid(unsafe_code)]
+
+mod event;
+mod life;
+mod names;
+mod resources;
+mod security;
+mod signal;
+mod time;
+mod volume;
+mod workload;
+
+pub use event::{Actor, Event, EventKind};
+pub use life::{Exit, Phase, Refused, Transition, next};
+pub use names::{ID_HEX_LENGTH, InvalidName, ShortId, WorkloadId, check_name, suggest_name};
+pub use resources::{Device, Resources, Ulimit};
+pub use security::{Seccomp, Security};
+pub use signal::signal_number;
+pub use time::Timestamp;
+pub use volume::{Mount, MountSource, Propagation, Volume};
+pub use workload::{Command, Draft, Host, ImageRef, Isolation, LifeCycle, Network, Restart, Stdin, Workload};

@@ -1,0 +1,53 @@
+//! What a workload may use of its host.
+
+use serde::{Deserialize, Serialize};
+
+/// Limits on what a workload uses; `None` is no limit of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Memory and swap together, in bytes; -1 is unlimited swap.
+    pub memory_swap: Option<i64>,
+    /// Memory that is kept when the host is short of it, in bytes.
+    pub memory_reservation: Option<u64>,
+    /// Processor time, in billionths of one CPU.
+    pub nano_cpus: Option<u64>,
+    /// CFS quota in microseconds for each period, when not given as `nano_cpus`.
+    pub cpu_quota: Option<i64>,
+    /// CFS period in microseconds.
+    pub cpu_period: Option<u64>,
+    /// Relative weight when CPUs are short, 2 to 262144, 1024 by default.
+    pub cpu_shares: Option<u64>,
+    /// CPUs it may run on, as a list such as `0-2,4`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes it may use, in the same form.
+    pub cpuset_mems: Option<String>,
+    /// Tasks that it may have.
+    pub pids: Option<i64>,
+    /// Limits of each process.
+    pub ulimits: Vec<Ulimit>,
+}
+
+/// One limit of a process (`setrlimit(2)`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// In lower case without the prefix: `nofile`, `nproc`, `core` …
+    pub name: String,
+    /// The soft limit; -1 is unlimited.
+    pub soft: i64,
+    /// The hard limit; -1 is unlimited.
+    pub hard: i64,
+}
+
+/// A device of the host that a workload sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Path on the host.
+    pub host: String,
+    /// Path inside.
+    pub inside: String,
+    /// Of `r`, `w` and `m` (mknod).
+    pub permissions: String,
+}

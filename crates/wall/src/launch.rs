@@ -1,0 +1,93 @@
+//! What a supervisor is told once: everything it needs to make one workload, and nothing about images or APIs.
+
+use std::path::PathBuf;
+
+use atoll_oci::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+/// One workload to make.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// Its identifier.
+    pub id: String,
+    /// What to run behind which walls; the root's path is ignored in favour of `root`.
+    pub spec: Spec,
+    /// Who runs it: see [`User`].
+    pub user: User,
+    /// Where its root file system comes from.
+    pub root: Root,
+    /// Its standard streams.
+    pub streams: Streams,
+    /// Where its output is kept.
+    pub log: LogPlan,
+    /// The run folder: socket, records. The daemon made it.
+    pub run: PathBuf,
+}
+
+/// `name`, `uid`, each with `:group` or `:gid`, as in an image's configuration; empty is root. Names are looked up in
+/// the `/etc/passwd` and `/etc/group` that the workload itself sees, by its supervisor, inside its root; so are the
+/// supplementary groups and the home folder that becomes `HOME` where the environment has none. The `user` of the
+/// process in the specification is what is left when the text is empty.
+pub type User = String;
+
+/// Where a root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Root {
+    /// An overlay, mounted inside the workload's own mount namespace.
+    Overlay {
+        /// The folder that `lower` is relative to: short names keep 127 of them within one page of mount options.
+        base: PathBuf,
+        /// The layers, top first.
+        lower: Vec<String>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlayfs's own folder beside it.
+        work: PathBuf,
+        /// Whether writes may be lost with the host: for workloads that are removed when they end.
+        volatile: bool,
+    },
+    /// A folder.
+    Folder {
+        /// Its path.
+        path: PathBuf,
+    },
+}
+
+/// How a program's standard streams are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// One terminal instead of three pipes, of this size.
+    pub terminal: Option<Size>,
+    /// Whether standard input stays open for attached clients; otherwise it is `/dev/null`.
+    pub stdin: bool,
+    /// Whether it closes when the first attached client that had it leaves.
+    pub stdin_once: bool,
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// Where output is kept, in the format of [`crate::log`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPlan {
+    /// The folder of the log files; the daemon made it.
+    pub folder: PathBuf,
+    /// Bytes after which a file is closed and the next begun.
+    pub file_bytes: u64,
+    /// Files that are kept, the current one included.
+    pub files: u32,
+}
+
+impl LogPlan {
+    /// Bytes in one file unless configured.
+    pub const FILE_BYTES: u64 = 10 << 20;
+    /// Files unless configured.
+    pub const FILES: u32 = 3;
+}

@@ -1,0 +1,40 @@
+//! The versioned messages between the daemon and the supervisors that outlive it.
+//!
+//! ```text
+//!   daemon                                                     shim
+//!     │ spawn, with one end of a socket pair as standard input   │
+//!     ├── Launch ───────────────────────────────────────────────►│ makes the workload, not yet running
+//!     │◄──────────────────────────────── Created, or Failed ─────┤ listens on its socket, becomes the monitor
+//!     ├── Start ────────────────────────────────────────────────►│ lets it go
+//!     │◄──────────────────────────────── Started, or Failed ─────┤
+//!     │◄──────────────────────────────────── Event(Exited) ──────┤ after the exit record is on disk
+//! ```
+//!
+//! The inherited connection stays the daemon's control connection: it gets events without asking, and a workload that was
+//! not started ends with it. A later daemon connects to the socket in the
+//! workload's run folder, says [`message::Request::Hello`] with its version and goes on from there. Streams of attached clients and
+//! exec sessions travel in the same [`frame`]s, each on a connection of its own.
+//!
+//! Everything here is a value: how it travels is the business of both ends. A field may be added with a default; what
+//! an older peer would misread needs a new [`PROTOCOL`] number, and a supervisor of an older one is spoken to in its own.
+
+#![forbid(unsafe_code)]
+
+pub mod frame;
+pub mod launch;
+pub mod log;
+pub mod message;
+pub mod record;
+
+/// Version of the messages. Peers that cannot speak the other's number say so and part.
+pub const PROTOCOL: u32 = 1;
+
+/// The oldest version that this code still speaks.
+pub const PROTOCOL_OLDEST: u32 = 1;
+
+/// The descriptor on which a supervisor finds the connection to the daemon that started it: its standard input, which is
+/// what a program can be given without unsafe code.
+pub const INHERITED_FD: i32 = 0;
+
+/// Name of the socket in a workload's run folder.
+pub const SOCKET: &str = "shim.sock";
