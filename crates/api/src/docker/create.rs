@@ -1,0 +1,232 @@
+//! A creation's request as a draft of a workload.
+
+use std::collections::BTreeSet;
+
+use atoll_model::{
+    Command, Draft, Host, Isolation, LifeCycle, Network, Resources, Restart, Stdin, Ulimit, check_name,
+};
+use serde_json::{Value, json};
+
+use super::bad::{BadRequest, parse};
+use super::config::{CreateRequest, HostConfig, StrSlice, UlimitRequest};
+use super::{mounts, refuse, security};
+
+/// The network of those that name none: the daemon's default is `none` until bridges are here.
+pub const DEFAULT_NETWORK: Network = Network::None;
+
+/// The limits that `setrlimit(2)` knows.
+const ULIMITS: [&str; 15] = [
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "rttime", "sigpending", "stack",
+];
+
+/// Reads the body of `POST /containers/create` as a draft, without a name.
+///
+/// # Errors
+/// [`BadRequest`] when it does not parse, makes no sense, or asks for what there is not.
+pub fn parse_create(body: &[u8]) -> Result<Draft, BadRequest> {
+    draft(parse(body)?, None, None)
+}
+
+/// The draft that a request asks for.
+///
+/// # Errors
+/// [`BadRequest`] when it makes no sense, or asks for what there is not.
+pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>) -> Result<Draft, BadRequest> {
+    refuse::rest("", &request.rest)?;
+    refuse::rest("HostConfig.", &request.host_config.rest)?;
+    refuse_elsewhere(&request, platform)?;
+    let name = name.map(|name| name.strip_prefix('/').unwrap_or(name)).filter(|name| !name.is_empty());
+    if let Some(name) = name {
+        check_name(name).map_err(|error| BadRequest::Invalid { option: "name".to_owned(), why: error.to_string() })?;
+    }
+    if request.image.is_empty() {
+        return Err(BadRequest::invalid("Image", "no image was given"));
+    }
+    let network = network(&request)?;
+    check_endpoints(&request)?;
+    let resources = resources(&request.host_config)?;
+    let security = security::security(&request.host_config)?;
+    let mounts = mounts::mounts(&request)?;
+    let shm = positive("HostConfig.ShmSize", request.host_config.shm_size)?;
+    let life = LifeCycle {
+        auto_remove: request.host_config.auto_remove,
+        stop_signal: request.stop_signal.clone(),
+        stop_timeout_s: request.stop_timeout,
+        init: request.host_config.init.unwrap_or(false),
+        restart: Restart::No,
+    };
+    let (entrypoint, replace_entrypoint) = entrypoint(request.entrypoint.clone());
+    Ok(Draft {
+        name: name.map(str::to_owned),
+        image: request.image.clone(),
+        isolation: isolation(&request.host_config)?,
+        host: Host {
+            hostname: request.hostname.clone(),
+            domainname: request.domainname.clone(),
+            network,
+            shm_size: shm,
+        },
+        labels: request.labels.clone(),
+        command: command(request, entrypoint)?,
+        replace_entrypoint,
+        security,
+        resources,
+        mounts,
+        life,
+    })
+}
+
+fn command(request: CreateRequest, entrypoint: Vec<String>) -> Result<Command, BadRequest> {
+    if let Some(bad) = request.env.iter().find(|item| item.starts_with('=') || item.is_empty() || item.contains('\0')) {
+        return Err(BadRequest::invalid("Env", format!("{bad:?} is not of the form NAME=value")));
+    }
+    let stdin = match (request.open_stdin, request.stdin_once) {
+        (false, _) => Stdin::Closed,
+        (true, true) => Stdin::Once,
+        (true, false) => Stdin::Open,
+    };
+    Ok(Command {
+        entrypoint,
+        cmd: request.cmd.map(StrSlice::into_vec).unwrap_or_default(),
+        env: request.env,
+        working_dir: request.working_dir,
+        user: request.user,
+        terminal: request.tty,
+        stdin,
+        exposed_ports: request.exposed_ports.into_keys().collect::<BTreeSet<_>>().into_iter().collect(),
+        attached: [request.attach_stdin, request.attach_stdout, request.attach_stderr],
+    })
+}
+
+/// The entry point, and whether it takes the image's place: `[""]` is the way to say "none".
+fn entrypoint(given: Option<StrSlice>) -> (Vec<String>, bool) {
+    match given.map(StrSlice::into_vec) {
+        Some(words) if words == [""] => (Vec::new(), true),
+        Some(words) => {
+            let replaces = !words.is_empty();
+            (words, replaces)
+        }
+        None => (Vec::new(), false),
+    }
+}
+
+fn refuse_elsewhere(request: &CreateRequest, platform: Option<&str>) -> Result<(), BadRequest> {
+    if !request.host_config.cgroup_parent.is_empty() {
+        let given = json!(request.host_config.cgroup_parent);
+        return Err(BadRequest::unsupported("HostConfig.CgroupParent", &given));
+    }
+    let machine = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    match platform.filter(|platform| !platform.is_empty()) {
+        None => Ok(()),
+        Some(asked) if asked == "linux" || asked == machine || asked == format!("linux/{machine}") => Ok(()),
+        Some(asked) => Err(BadRequest::unsupported(format!("platform other than linux/{machine}"), &json!(asked))),
+    }
+}
+
+fn isolation(host: &HostConfig) -> Result<Isolation, BadRequest> {
+    match host.isolation.as_str() {
+        "" | "default" | "container" => {}
+        other => return Err(BadRequest::unsupported("HostConfig.Isolation", &json!(other))),
+    }
+    match host.runtime.as_str() {
+        "" | "container" => Ok(Isolation::Container),
+        other => Err(BadRequest::unsupported("HostConfig.Runtime other than \"container\"", &json!(other))),
+    }
+}
+
+fn network(request: &CreateRequest) -> Result<Network, BadRequest> {
+    let network = match request.host_config.network_mode.as_str() {
+        "" | "default" => DEFAULT_NETWORK,
+        "none" => Network::None,
+        "host" => Network::Host,
+        mode if mode.starts_with("container:") => {
+            return Err(BadRequest::unsupported("HostConfig.NetworkMode", &json!(mode)));
+        }
+        name => {
+            check_name(name).map_err(|_| BadRequest::invalid("HostConfig.NetworkMode", format!("{name:?} is no network's name")))?;
+            Network::Bridge(name.to_owned())
+        }
+    };
+    Ok(if request.network_disabled { Network::None } else { network })
+}
+
+/// An end point may be named, as clients do, but not configured.
+fn check_endpoints(request: &CreateRequest) -> Result<(), BadRequest> {
+    let Some(config) = &request.networking_config else { return Ok(()) };
+    match config.get("EndpointsConfig") {
+        Some(Value::Object(endpoints)) => {
+            let mode = match request.host_config.network_mode.as_str() {
+                "" => "default",
+                mode => mode,
+            };
+            for (name, endpoint) in endpoints {
+                if name != mode {
+                    let option = format!("NetworkingConfig.EndpointsConfig.{name} beside network mode {mode}");
+                    return Err(BadRequest::unsupported(option, endpoint));
+                }
+                if !refuse::is_hollow(endpoint) {
+                    return Err(BadRequest::unsupported(format!("NetworkingConfig.EndpointsConfig.{name}"), endpoint));
+                }
+            }
+            Ok(())
+        }
+        _ if refuse::is_hollow(config) => Ok(()),
+        _ => Err(BadRequest::unsupported("NetworkingConfig", config)),
+    }
+}
+
+/// None for zero.
+fn positive(option: &str, value: i64) -> Result<Option<u64>, BadRequest> {
+    let value = u64::try_from(value).map_err(|_| BadRequest::invalid(option, format!("{value} is negative")))?;
+    Ok((value > 0).then_some(value))
+}
+
+fn resources(host: &HostConfig) -> Result<Resources, BadRequest> {
+    let list = |option: &str, text: &str| {
+        let valid = text.bytes().all(|byte| byte.is_ascii_digit() || b"-,".contains(&byte));
+        match text {
+            "" => Ok(None),
+            text if valid => Ok(Some(text.to_owned())),
+            text => Err(BadRequest::invalid(option, format!("{text:?} is no list such as 0-2,4"))),
+        }
+    };
+    let resources = Resources {
+        memory: positive("HostConfig.Memory", host.memory)?,
+        memory_swap: (host.memory_swap != 0).then_some(host.memory_swap),
+        memory_reservation: positive("HostConfig.MemoryReservation", host.memory_reservation)?,
+        nano_cpus: positive("HostConfig.NanoCpus", host.nano_cpus)?,
+        cpu_quota: (host.cpu_quota > 0).then_some(host.cpu_quota),
+        cpu_period: positive("HostConfig.CpuPeriod", host.cpu_period)?,
+        cpu_shares: positive("HostConfig.CpuShares", host.cpu_shares)?,
+        cpuset_cpus: list("HostConfig.CpusetCpus", &host.cpuset_cpus)?,
+        cpuset_mems: list("HostConfig.CpusetMems", &host.cpuset_mems)?,
+        pids: (host.pids_limit > 0).then_some(host.pids_limit),
+        ulimits: host.ulimits.iter().map(ulimit).collect::<Result<_, _>>()?,
+    };
+    if resources.nano_cpus.is_some() && (resources.cpu_quota.is_some() || resources.cpu_period.is_some()) {
+        return Err(BadRequest::invalid("HostConfig.NanoCpus", "it cannot be set together with CpuPeriod or CpuQuota"));
+    }
+    if let (Some(memory), Some(swap)) = (resources.memory, resources.memory_swap)
+        && swap >= 0
+        && u64::try_from(swap).is_ok_and(|swap| swap < memory)
+    {
+        return Err(BadRequest::invalid("HostConfig.MemorySwap", "it is memory and swap together, so at least Memory"));
+    }
+    Ok(resources)
+}
+
+fn ulimit(asked: &UlimitRequest) -> Result<Ulimit, BadRequest> {
+    let invalid = |why: String| Err(BadRequest::invalid("HostConfig.Ulimits", why));
+    if !ULIMITS.contains(&asked.name.as_str()) {
+        return invalid(format!("there is no limit {:?}: the names are {}", asked.name, ULIMITS.join(" ")));
+    }
+    if asked.soft < -1 || asked.hard < -1 || (asked.hard != -1 && (asked.soft == -1 || asked.soft > asked.hard)) {
+        return invalid(format!("{}: the soft limit {} is above the hard limit {}", asked.name, asked.soft, asked.hard));
+    }
+    Ok(Ulimit { name: asked.name.clone(), soft: asked.soft, hard: asked.hard })
+}

@@ -1,0 +1,132 @@
+//! The Docker Engine API, versions 1.24 to 1.50: the part of it that Atoll speaks.
+//!
+//! Requests are parsed tolerantly where that is harmless (`null` is absent, unknown fields are kept) and strictly where
+//! it matters: an option that asks for something Atoll does not do is refused by name ([`BadRequest::Unsupported`]),
+//! never accepted and ignored. Answers carry the names and formats of the API reference (`docs/api/v1.50.yaml` of moby).
+//!
+//! Accepted without effect, because they say what is so anyway or only advise: `ConsoleSize` of a creation (the client
+//! resizes after the start), `ContainerIDFile` (the client writes it), SELinux labels `z` and `Z`, the consistency
+//! modes of mounts, `apparmor=unconfined`, `label=disable`. An image's own `HEALTHCHECK` is kept and not run.
+
+mod bad;
+mod config;
+mod container;
+mod create;
+#[cfg(test)]
+mod create_tests;
+mod describe;
+mod detach;
+mod exec;
+mod filters;
+mod frame;
+mod human;
+mod image;
+mod mounts;
+mod refuse;
+mod security;
+mod system;
+mod time;
+mod volume;
+
+pub use bad::{BadRequest, ErrorBody, parse};
+pub use config::{
+    BindOptions, CreateRequest, CreateResponse, DeviceMapping, HostConfig, MountRequest, StrSlice, TmpfsOptions,
+    UlimitRequest, VolumeOptions,
+};
+pub use container::{
+    ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
+    NetworkSettings, NetworkSettingsSummary, RenameQuery, State, TopResponse, WaitError, WaitResponse,
+};
+pub use create::{DEFAULT_NETWORK, draft, parse_create};
+pub use describe::{Extras, command_line, inspect, network_mode, status, summary};
+pub use detach::{DEFAULT_DETACH_KEYS, DetachKeys, Detacher, InvalidKey, Scanned};
+pub use exec::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecProcess, ExecStartRequest};
+pub use filters::{Filters, InvalidFilter, check_pattern};
+pub use frame::{FrameDecoder, FrameError, HEADER_LENGTH, STDERR, STDIN, STDOUT, header};
+pub use human::{duration, size};
+pub use image::{DeleteItem, HistoryItem, ImageConfigView, ImageInspect, ImageSummary, Metadata, RootFs};
+pub use system::{
+    Component, DiskUsage, EventActor, EventMessage, EventQuery, Info, Ipam, NetworkInspect, Plugins, Runtime, Version,
+    event_message, matches_event,
+};
+pub use time::{InvalidTime, fixed_rfc3339, parse_rfc3339, parse_time, rfc3339};
+pub use volume::{VolumeCreateRequest, VolumeList, VolumeUsage, VolumeView};
+
+/// The newest version that is spoken.
+pub const API_VERSION: &str = "1.50";
+/// The oldest version that is spoken.
+pub const MIN_API_VERSION: &str = "1.24";
+/// Media type of a hijacked stream that carries frames.
+pub const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
+/// Media type of a hijacked stream that carries a terminal's bytes.
+pub const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
+
+/// The version that a path asks for, and the rest of the path: `/v1.44/info` is `(Some("1.44"), "/info")`.
+///
+/// # Errors
+/// [`BadRequest::Version`] when that version is not spoken.
+pub fn strip_version(path: &str) -> Result<(Option<(u32, u32)>, &str), BadRequest> {
+    let Some(rest) = path.strip_prefix("/v") else { return Ok((None, path)) };
+    let (version, rest) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    let numbers = version.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
+    let Some(numbers) = numbers else { return Ok((None, path)) };
+    if numbers > (1, 50) {
+        return Err(BadRequest::Version(format!(
+            "client version {version} is too new. Maximum supported API version is {API_VERSION}"
+        )));
+    }
+    if numbers < (1, 24) {
+        return Err(BadRequest::Version(format!(
+            "client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade your client to a newer version"
+        )));
+    }
+    Ok((Some(numbers), rest))
+}
+
+fn number(text: &str) -> Option<u32> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+/// The exit code that Docker's command line gives for a start that failed with this message.
+#[must_use]
+pub fn start_failure_code(message: &str) -> i32 {
+    let has = |needle: &str| message.contains(needle);
+    if has("executable file not found") || has("no such file or directory") {
+        127
+    } else if has("permission denied") || has("is a directory") {
+        126
+    } else {
+        125
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_stripped_from_paths() {
+        let check = |path: &str, expected: (Option<(u32, u32)>, &str)| {
+            assert_eq!(strip_version(path).expect("a version that is spoken"), expected, "{path}");
+        };
+        check("/info", (None, "/info"));
+        check("/v1.44/info", (Some((1, 44)), "/info"));
+        check("/v1.24/containers/v1/json", (Some((1, 24)), "/containers/v1/json"));
+        check("/volumes/x", (None, "/volumes/x"));
+        check("/v1.44", (Some((1, 44)), "/"));
+        check("/v1.x/info", (None, "/v1.x/info"));
+        check("/version", (None, "/version"));
+        assert!(strip_version("/v1.51/info").is_err());
+        assert!(strip_version("/v1.23/info").is_err());
+        assert!(strip_version("/v2.0/info").is_err());
+        assert!(strip_version("/v0.9/info").is_err());
+        check("/v99999999999.1/info", (None, "/v99999999999.1/info"));
+    }
+
+    #[test]
+    fn failed_starts_have_a_shells_codes() {
+        assert_eq!(start_failure_code("exec: \"x\": executable file not found in $PATH"), 127);
+        assert_eq!(start_failure_code("exec: \"/etc\": permission denied"), 126);
+        assert_eq!(start_failure_code("no space left on device"), 125);
+    }
+}

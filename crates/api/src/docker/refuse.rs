@@ -1,0 +1,96 @@
+//! What is asked for and not done is refused by name.
+//!
+//! A field that no type names is harmless only when it holds its default, or one of the values in a table below that
+//! say what is so anyway.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::bad::BadRequest;
+
+/// Refuses each field of `rest` that asks for something.
+pub(super) fn rest(prefix: &str, rest: &BTreeMap<String, Value>) -> Result<(), BadRequest> {
+    for (name, value) in rest {
+        let option = format!("{prefix}{name}");
+        if !(is_default(value) || says_what_is_so(&option, value)) {
+            return Err(BadRequest::unsupported(option, value));
+        }
+    }
+    Ok(())
+}
+
+/// Go's zero values.
+fn is_default(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+/// An object of nothing but defaults.
+pub(super) fn is_hollow(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => fields.values().all(is_hollow),
+        other => is_default(other),
+    }
+}
+
+fn says_what_is_so(option: &str, value: &Value) -> bool {
+    match option {
+        "Healthcheck" => is_hollow(value) || value.get("Test").is_some_and(|test| *test == json!(["NONE"])),
+        "HostConfig.ConsoleSize" | "HostConfig.ContainerIDFile" => true,
+        "HostConfig.LogConfig" => {
+            let kind = value.get("Type").and_then(Value::as_str).unwrap_or("");
+            matches!(kind, "" | "json-file") && value.get("Config").is_none_or(is_default)
+        }
+        "HostConfig.RestartPolicy" => {
+            let name = value.get("Name").and_then(Value::as_str).unwrap_or("");
+            matches!(name, "" | "no") && value.get("MaximumRetryCount").is_none_or(is_default)
+        }
+        "HostConfig.MemorySwappiness" => *value == json!(-1),
+        "HostConfig.CgroupnsMode" | "HostConfig.IpcMode" => *value == json!("private"),
+        "HostConfig.VolumeDriver" => *value == json!("local"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(option: &str, value: Value, refused: bool) {
+        let fields = BTreeMap::from([(option.to_owned(), value.clone())]);
+        assert_eq!(rest("HostConfig.", &fields).is_err(), refused, "{option} {value}");
+    }
+
+    #[test]
+    fn defaults_pass() {
+        for value in [json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
+            check("Sysctls", value, false);
+        }
+        check("MemorySwappiness", json!(-1), false);
+        check("RestartPolicy", json!({"Name": "no", "MaximumRetryCount": 0}), false);
+        check("LogConfig", json!({"Type": "json-file", "Config": {}}), false);
+        check("ConsoleSize", json!([40, 80]), false);
+    }
+
+    #[test]
+    fn wishes_are_refused() {
+        check("RestartPolicy", json!({"Name": "always"}), true);
+        check("PortBindings", json!({"80/tcp": [{"HostPort": ""}]}), true);
+        check("LogConfig", json!({"Type": "syslog"}), true);
+        check("LogConfig", json!({"Type": "", "Config": {"max-size": "1m"}}), true);
+        check("UsernsMode", json!("host"), true);
+        check("PidMode", json!("host"), true);
+        check("IpcMode", json!("host"), true);
+        check("Links", json!(["a:b"]), true);
+        check("MemorySwappiness", json!(10), true);
+        check("OomScoreAdj", json!(-500), true);
+        check("NoSuchThing", json!(1), true);
+    }
+}

@@ -1,0 +1,236 @@
+//! Flags of the commands about containers that exist.
+
+use clap::{Args, Subcommand};
+
+use super::{CreateArgs, RunArgs};
+
+/// The commands about containers, under their noun.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContainerCommand {
+    /// Make a container from an image and run a program in it
+    Run(RunArgs),
+    /// Make a container without starting it
+    Create(CreateArgs),
+    /// Start containers
+    Start(StartArgs),
+    /// Ask containers to end, and kill those that do not
+    Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
+    /// Send a signal to containers
+    Kill(KillArgs),
+    /// Take containers away
+    Rm(RemoveArgs),
+    /// Wait for containers to end, and print their exit codes
+    Wait(TargetsArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Freeze all processes of containers
+    Pause(TargetsArgs),
+    /// Thaw all processes of containers
+    Unpause(TargetsArgs),
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    /// Everything that is known of containers
+    Inspect(InspectArgs),
+    /// What a container has written
+    Logs(LogsArgs),
+    /// Run another program in a running container
+    Exec(ExecArgs),
+    /// Couple this terminal to a running container
+    Attach(AttachArgs),
+}
+
+/// Containers by name or id.
+#[derive(Args, Debug)]
+pub(crate) struct TargetsArgs {
+    /// Names, ids or beginnings of ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    pub(crate) containers: Vec<String>,
+}
+
+/// Flags of `start`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll start web\n  atoll start -ai shell")]
+pub(crate) struct StartArgs {
+    /// Couple this terminal to its output, and pass signals on
+    #[arg(short, long)]
+    pub(crate) attach: bool,
+    /// Couple this terminal to its input
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Keys that leave a terminal without ending the program
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+}
+
+/// Flags of `stop` and `restart`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll stop web\n  atoll stop --time 30 web db")]
+pub(crate) struct StopArgs {
+    /// The signal instead of the container's own
+    #[arg(short, long)]
+    pub(crate) signal: Option<String>,
+    /// Seconds to wait before killing it; -1 for ever
+    #[arg(short, long, visible_alias = "timeout", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) time: Option<i64>,
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+}
+
+/// Flags of `kill`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll kill web\n  atoll kill --signal HUP web")]
+pub(crate) struct KillArgs {
+    /// Which signal
+    #[arg(short, long, default_value = "KILL")]
+    pub(crate) signal: String,
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+}
+
+/// Flags of `rm`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll rm web\n  atoll rm -fv web db")]
+pub(crate) struct RemoveArgs {
+    /// Kill those that run; no error for those that are not there
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// With the volumes that were made for them without a name
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
+    #[command(flatten)]
+    pub(crate) targets: TargetsArgs,
+}
+
+/// Flags of `rename`.
+#[derive(Args, Debug)]
+pub(crate) struct RenameArgs {
+    /// Its name or id
+    pub(crate) container: String,
+    /// Its new name
+    pub(crate) name: String,
+}
+
+/// Flags of `ps`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll ps -a\n  atoll ps -q --filter status=exited\n  atoll ps --format '{{.Names}}: {{.Status}}'"
+)]
+pub(crate) struct PsArgs {
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Only those that fit, such as status=exited, name=web, label=a=b
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// How to print them: table, json, or a template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Do not shorten
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// The last N, whatever their state
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "latest")]
+    pub(crate) last: Option<usize>,
+    /// The last one, whatever its state
+    #[arg(short, long)]
+    pub(crate) latest: bool,
+}
+
+/// Flags of `inspect`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll inspect web\n  atoll inspect --format '{{.State.ExitCode}}' web")]
+pub(crate) struct InspectArgs {
+    /// json, or a template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// container, image or volume
+    #[arg(long = "type", value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+}
+
+/// Flags of `logs`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll logs --tail 20 -f web\n  atoll logs --since 10m -t web")]
+pub(crate) struct LogsArgs {
+    /// Go on with what is written until the container ends
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Nothing older than a time, or than an age such as 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Nothing newer
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only the last N lines of what is there
+    #[arg(short = 'n', long, value_name = "N", default_value = "all")]
+    pub(crate) tail: String,
+    /// With the time of each line
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Its name or id
+    pub(crate) container: String,
+}
+
+/// Flags of `exec`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll exec web ls /srv\n  atoll exec -it web sh")]
+pub(crate) struct ExecArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Run it in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Keys that leave a terminal without ending the program
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
+    /// Set an environment variable
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Set environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<std::path::PathBuf>,
+    /// Where it starts
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) workdir: Option<String>,
+    /// Who runs it: name or number, with :group
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// All rights on this host
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// The container, then the program and its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "COMMAND"])]
+    pub(crate) words: Vec<String>,
+}
+
+/// Flags of `attach`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll attach shell\n  atoll attach --no-stdin web")]
+pub(crate) struct AttachArgs {
+    /// Leave its input alone
+    #[arg(long)]
+    pub(crate) no_stdin: bool,
+    /// Keys that leave a terminal without ending the program
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
+    /// Pass signals on to the program
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) sig_proxy: bool,
+    /// Its name or id
+    pub(crate) container: String,
+}

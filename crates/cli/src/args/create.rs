@@ -1,0 +1,214 @@
+//! Flags of `run` and `create`.
+
+use clap::{Args, ValueEnum};
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  atoll run --rm demo echo hello
+  atoll run -it --rm -v \"$PWD:/work\" -w /work demo sh
+  atoll run -d --name web --memory 256m --cpus 0.5 demo httpd -f -p 8080
+  atoll run --rm --read-only --tmpfs /tmp --cap-drop ALL demo id";
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct RunArgs {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Keys that leave a terminal without ending the program
+    #[arg(long, value_name = "KEYS")]
+    pub(crate) detach_keys: Option<String>,
+    /// Pass signals on to the program
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) sig_proxy: bool,
+    #[command(flatten)]
+    pub(crate) create: CreateArgs,
+}
+
+/// What to do about an image that is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pull {
+    /// Get it every time
+    Always,
+    /// Get it when it is not here
+    Missing,
+    /// Never get it
+    Never,
+}
+
+/// Walls that a workload can be behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// Namespaces, cgroups, capabilities and a system call filter
+    Container,
+}
+
+/// Flags of `create`, and of `run` too.
+#[derive(Args, Debug)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) program: ProgramArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+    /// Take the container away when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// What to call it
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Write its id to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<std::path::PathBuf>,
+    /// What to do about an image that is not here
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pub(crate) pull: Pull,
+    /// Platform of the image, such as linux/arm64
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// The wall between the workload and the host
+    #[arg(long, value_enum)]
+    pub(crate) isolation: Option<Isolation>,
+    /// The image, then the program and its arguments instead of the image's own
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
+    pub(crate) words: Vec<String>,
+}
+
+/// The program and how it starts.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Program")]
+pub(crate) struct ProgramArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Couple this terminal to stdin, stdout or stderr
+    #[arg(short, long, value_name = "STREAM")]
+    pub(crate) attach: Vec<String>,
+    /// Set an environment variable (NAME alone: as it is here)
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Set environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<std::path::PathBuf>,
+    /// Where the program starts
+    #[arg(short, long, value_name = "FOLDER")]
+    pub(crate) workdir: Option<String>,
+    /// Who runs it: name or number, with :group
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// First word of the command line instead of the image's
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) entrypoint: Option<String>,
+    /// Run a small init as first process, which reaps orphans
+    #[arg(long)]
+    pub(crate) init: bool,
+    /// The signal that asks it to end
+    #[arg(long, value_name = "SIGNAL")]
+    pub(crate) stop_signal: Option<String>,
+    /// Seconds between that and SIGKILL
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) stop_timeout: Option<i64>,
+}
+
+/// What the workload sees around it.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Surroundings")]
+pub(crate) struct PlaceArgs {
+    /// Its host name
+    #[arg(long)]
+    pub(crate) hostname: Option<String>,
+    /// Its NIS domain name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) domainname: Option<String>,
+    /// Its network: none or host
+    #[arg(long, visible_alias = "net", value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// Mount a folder of the host or a volume
+    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
+    pub(crate) volume: Vec<String>,
+    /// The same in long form: type=bind|volume|tmpfs,source=…,target=…
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) mount: Vec<String>,
+    /// Mount memory
+    #[arg(long, value_name = "TARGET[:OPTIONS]")]
+    pub(crate) tmpfs: Vec<String>,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) shm_size: Option<String>,
+    /// Make a device of the host visible
+    #[arg(long, value_name = "HOST[:INSIDE[:rwm]]")]
+    pub(crate) device: Vec<String>,
+    /// Write something on it
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+    /// Write what is in a file on it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) label_file: Vec<std::path::PathBuf>,
+}
+
+/// What the workload may use.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Memory, such as 512m
+    #[arg(short, long, value_name = "BYTES")]
+    pub(crate) memory: Option<String>,
+    /// Memory and swap together; -1 for any amount of swap
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+    /// Memory that is kept when the host is short of it
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) memory_reservation: Option<String>,
+    /// Processors, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) cpus: Option<String>,
+    /// Weight when processors are short, 1024 by default
+    #[arg(short = 'c', long, value_name = "WEIGHT")]
+    pub(crate) cpu_shares: Option<i64>,
+    /// Microseconds of processor time in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub(crate) cpu_quota: Option<i64>,
+    /// Length of a period
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_period: Option<i64>,
+    /// Processors it may run on, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes it may use
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// Tasks it may have; -1 for any number
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) pids_limit: Option<i64>,
+    /// Limit of each process, such as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+}
+
+/// How far the workload is trusted.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Trust")]
+pub(crate) struct TrustArgs {
+    /// Make its root file system read-only
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Add a capability
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cap_drop: Vec<String>,
+    /// All rights on this host, as if there were no wall
+    #[arg(long)]
+    pub(crate) privileged: bool,
+    /// seccomp=PROFILE|unconfined, no-new-privileges, systempaths=unconfined
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) security_opt: Vec<String>,
+}

@@ -1,0 +1,159 @@
+//! Flags of the commands about images.
+
+use clap::{Args, Subcommand};
+
+use super::InspectArgs;
+
+/// The commands about images, under their noun.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Make a base image from a Debian mirror
+    Bootstrap(BootstrapArgs),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
+    /// Get an image from a registry
+    Pull(PullArgs),
+    /// Take in images from an archive
+    Load(LoadArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Take images away
+    #[command(visible_alias = "remove")]
+    Rm(RmiArgs),
+    /// Everything that is known of images
+    Inspect(InspectArgs),
+    /// The steps that an image was made in
+    History(HistoryArgs),
+}
+
+/// Flags of `image bootstrap`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Variants:
+  minimal   the packages and what they need, unpacked; for any architecture of the suite (busybox-static by default)
+  apt       a whole small Debian with apt, configured; for this host's architecture
+
+Examples:
+  atoll image bootstrap debian:bookworm -t demo
+  atoll image bootstrap debian:trixie --arch riscv64 -t demo:riscv64
+  atoll image bootstrap debian:bookworm --variant apt -t debian:bookworm")]
+pub(crate) struct BootstrapArgs {
+    /// What to make it from, such as debian:bookworm
+    #[arg(value_name = "debian:SUITE")]
+    pub(crate) source: String,
+    /// Debian's name of the architecture, such as amd64, arm64, riscv64
+    #[arg(long)]
+    pub(crate) arch: Option<String>,
+    /// Further packages
+    #[arg(long, value_name = "PACKAGES", value_delimiter = ',')]
+    pub(crate) include: Vec<String>,
+    /// How to make it
+    #[arg(long, value_enum, default_value_t = Variant::Minimal)]
+    pub(crate) variant: Variant,
+    /// The mirror instead of the one that apt uses here
+    #[arg(long, value_name = "URL")]
+    pub(crate) mirror: Option<String>,
+    /// Trusted keys instead of Debian's keyring
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keyring: Option<std::path::PathBuf>,
+    /// What to call it
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: String,
+}
+
+/// How a base image is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Variant {
+    /// Packages unpacked, nothing run
+    Minimal,
+    /// A whole small Debian, configured
+    Apt,
+}
+
+/// Flags of `images`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll images\n  atoll images --filter dangling=true -q")]
+pub(crate) struct ImagesArgs {
+    /// Also those without a name that others are made of
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// With digests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Only those that fit, such as dangling=true, reference=demo*
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// How to print them: table, json, or a template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Do not shorten
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// Only of this repository
+    pub(crate) repository: Option<String>,
+}
+
+/// Flags of `pull`.
+#[derive(Args, Debug)]
+pub(crate) struct PullArgs {
+    /// Platform of the image, such as linux/arm64
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image
+    pub(crate) image: String,
+}
+
+/// Flags of `load`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll load -i image.tar\n  skopeo copy … docker-archive:/dev/stdout | atoll load")]
+pub(crate) struct LoadArgs {
+    /// The archive instead of standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) input: Option<std::path::PathBuf>,
+    /// No progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// Flags of `tag`.
+#[derive(Args, Debug)]
+pub(crate) struct TagArgs {
+    /// The image
+    pub(crate) source: String,
+    /// Its further name
+    pub(crate) target: String,
+}
+
+/// Flags of `rmi`.
+#[derive(Args, Debug)]
+pub(crate) struct RmiArgs {
+    /// Also those that have several names or that ended containers use
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// Flags of `history`.
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArgs {
+    /// Only ids
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// How to print them: table, json, or a template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+    /// Do not shorten
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    /// The image
+    pub(crate) image: String,
+}

@@ -1,0 +1,136 @@
+//! What can be typed: every command and flag as data, with its help. What they mean is in `commands`.
+
+mod container;
+mod create;
+mod image;
+mod system;
+pub(crate) mod values;
+
+pub(crate) use container::{
+    AttachArgs, ContainerCommand, ExecArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RemoveArgs, RenameArgs, StartArgs,
+    StopArgs, TargetsArgs,
+};
+pub(crate) use create::{CreateArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, TrustArgs};
+pub(crate) use image::{
+    BootstrapArgs, HistoryArgs, ImageCommand, ImagesArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant,
+};
+pub(crate) use system::{
+    DfArgs, EventsArgs, FormatArgs, SystemCommand, VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeRemoveArgs,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  atoll image bootstrap debian:bookworm -t demo   make a small image from the Debian mirror
+  atoll run --rm demo echo hello                  run a program in it
+  atoll run -it --rm demo sh                      look around inside
+  atoll run -d --name clock demo sh -c 'while :; do date; sleep 1; done'
+  atoll logs -f clock                             see what it writes
+  atoll rm -f clock
+
+Environment:
+  ATOLL_HOST, DOCKER_HOST   the daemon to talk to, such as unix:///run/atoll/atoll.sock
+  NO_COLOR                  no colours, whatever the terminal";
+
+/// Build, ship and run software in isolation.
+#[derive(Debug, Parser)]
+#[command(name = "atoll", version, after_help = EXAMPLES, disable_help_subcommand = true, max_term_width = 120)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command has.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// The daemon's socket, as unix:///PATH
+    #[arg(short = 'H', long, value_name = "ADDRESS", global = true)]
+    pub(crate) host: Option<String>,
+    /// Folder of durable state, for the daemon that is started on demand
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(crate) root: Option<std::path::PathBuf>,
+    /// Folder of the socket and of other state that is gone at reboot
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(crate) run: Option<std::path::PathBuf>,
+    /// Configuration file, for the daemon that is started on demand
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<std::path::PathBuf>,
+    /// Say what is being done; twice: in detail
+    #[arg(long = "verbose", action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+}
+
+/// Every command. Those that Docker has are spelled as Docker's.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a container from an image and run a program in it
+    Run(RunArgs),
+    /// Make a container without starting it
+    Create(CreateArgs),
+    /// Start containers
+    Start(StartArgs),
+    /// Ask containers to end, and kill those that do not
+    Stop(StopArgs),
+    /// Stop containers and start them again
+    Restart(StopArgs),
+    /// Send a signal to containers
+    Kill(KillArgs),
+    /// Take containers away
+    Rm(RemoveArgs),
+    /// Wait for containers to end, and print their exit codes
+    Wait(TargetsArgs),
+    /// Give a container another name
+    Rename(RenameArgs),
+    /// Freeze all processes of containers
+    Pause(TargetsArgs),
+    /// Thaw all processes of containers
+    Unpause(TargetsArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Everything that is known of containers, images or volumes
+    Inspect(InspectArgs),
+    /// What a container has written
+    Logs(LogsArgs),
+    /// What happens on the host
+    Events(EventsArgs),
+    /// Run another program in a running container
+    Exec(ExecArgs),
+    /// Couple this terminal to a running container
+    Attach(AttachArgs),
+    /// The same commands by the name of what they are about
+    #[command(subcommand)]
+    Container(ContainerCommand),
+    /// Images: make, load, list, name, remove
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// List images
+    Images(ImagesArgs),
+    /// Get an image from a registry
+    Pull(PullArgs),
+    /// Take in images from an archive
+    Load(LoadArgs),
+    /// Give an image another name
+    Tag(TagArgs),
+    /// Take images away
+    Rmi(RmiArgs),
+    /// The steps that an image was made in
+    History(HistoryArgs),
+    /// Volumes: make, list, remove
+    #[command(subcommand)]
+    Volume(VolumeCommand),
+    /// The host: facts, disk usage, events
+    #[command(subcommand)]
+    System(SystemCommand),
+    /// Facts about the host and the daemon
+    Info(FormatArgs),
+    /// Versions of this program and of the daemon
+    Version(FormatArgs),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}

@@ -1,0 +1,100 @@
+//! Flags of the commands about volumes and the host.
+
+use clap::{Args, Subcommand};
+
+use super::InspectArgs;
+
+/// The commands about volumes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumeCommand {
+    /// Make a volume
+    Create(VolumeCreateArgs),
+    /// List volumes
+    #[command(visible_alias = "list")]
+    Ls(VolumeListArgs),
+    /// Take volumes away, with what is in them
+    #[command(visible_alias = "remove")]
+    Rm(VolumeRemoveArgs),
+    /// Everything that is known of volumes
+    Inspect(InspectArgs),
+}
+
+/// Flags of `volume create`.
+#[derive(Args, Debug)]
+pub(crate) struct VolumeCreateArgs {
+    /// Write something on it
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    pub(crate) label: Vec<String>,
+    /// Its name; one of ours if none is given
+    pub(crate) name: Option<String>,
+}
+
+/// Flags of `volume ls`.
+#[derive(Args, Debug)]
+pub(crate) struct VolumeListArgs {
+    /// Only names
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Only those that fit, such as dangling=true, name=data
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// How to print them: table, json, or a template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// Flags of `volume rm`.
+#[derive(Args, Debug)]
+pub(crate) struct VolumeRemoveArgs {
+    /// No error for those that are not there
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Names
+    #[arg(required = true, value_name = "VOLUME")]
+    pub(crate) names: Vec<String>,
+}
+
+/// The commands about the host.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemCommand {
+    /// Facts about the host and the daemon
+    Info(FormatArgs),
+    /// What takes how much of the disk
+    Df(DfArgs),
+    /// What happens on the host
+    Events(EventsArgs),
+}
+
+/// A format for one thing.
+#[derive(Args, Debug)]
+pub(crate) struct FormatArgs {
+    /// json, or a template
+    #[arg(short, long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// Flags of `system df`.
+#[derive(Args, Debug)]
+pub(crate) struct DfArgs {
+    /// How to print it: table, json, or a template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}
+
+/// Flags of `events`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll events --since 10m\n  atoll events --filter event=die --format json")]
+pub(crate) struct EventsArgs {
+    /// Also those since a time, or since an age such as 10m
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only those before a time, then end
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Only those that fit, such as event=die, container=web
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// json, or a template
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<String>,
+}

@@ -1,0 +1,161 @@
+//! From flags to the request that creates a container.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use atoll_api::docker::{CreateRequest, HostConfig, StrSlice};
+
+use crate::args::values::{self, variable, variables};
+use crate::args::{CreateArgs, LimitArgs, PlaceArgs, ProgramArgs, TrustArgs};
+
+/// Whether the caller's streams are coupled to the new container's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Streams {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+/// The streams that `run` couples: those asked for, or all of a program in the foreground.
+pub(crate) fn streams(program: &ProgramArgs, detach: bool) -> Result<Streams> {
+    let mut streams = Streams { stdin: false, stdout: false, stderr: false };
+    for name in &program.attach {
+        match name.to_ascii_lowercase().as_str() {
+            "stdin" => streams.stdin = true,
+            "stdout" => streams.stdout = true,
+            "stderr" => streams.stderr = true,
+            _ => bail!("valid streams are STDIN, STDOUT and STDERR, not {name:?}"),
+        }
+    }
+    if detach && !program.attach.is_empty() {
+        bail!("conflicting options: cannot attach and detach at the same time");
+    }
+    if !detach && program.attach.is_empty() {
+        streams = Streams { stdin: program.interactive, stdout: true, stderr: true };
+    }
+    Ok(streams)
+}
+
+/// The body of the request.
+pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateRequest> {
+    let (image, command) = args.words.split_first().context("name an image")?;
+    let program = &args.program;
+    let mut request = CreateRequest {
+        image: image.clone(),
+        cmd: (!command.is_empty()).then(|| StrSlice::Many(command.to_vec())),
+        entrypoint: program.entrypoint.clone().map(|program| StrSlice::Many(vec![program])),
+        attach_stdin: streams.stdin,
+        attach_stdout: streams.stdout,
+        attach_stderr: streams.stderr,
+        tty: program.tty,
+        open_stdin: program.interactive,
+        // Its input ends with the client that it came from; one that nobody attached to stays open.
+        stdin_once: program.interactive && streams.stdin,
+        env: environment(&program.env, &program.env_file)?,
+        working_dir: program.workdir.clone().unwrap_or_default(),
+        user: program.user.clone().unwrap_or_default(),
+        stop_signal: program.stop_signal.clone().unwrap_or_default(),
+        stop_timeout: program.stop_timeout,
+        hostname: args.place.hostname.clone().unwrap_or_default(),
+        domainname: args.place.domainname.clone().unwrap_or_default(),
+        labels: labels(&args.place)?,
+        ..CreateRequest::default()
+    };
+    let host = &mut request.host_config;
+    host.auto_remove = args.rm;
+    host.init = program.init.then_some(true);
+    host.isolation = args.isolation.map(|_| "container".to_owned()).unwrap_or_default();
+    place(&args.place, host)?;
+    limits(&args.limits, host)?;
+    trust(&args.trust, host)?;
+    Ok(request)
+}
+
+/// Environment variables from files and flags, the flags last.
+pub(crate) fn environment(flags: &[String], files: &[std::path::PathBuf]) -> Result<Vec<String>> {
+    let here = |name: &str| std::env::var(name).ok();
+    let mut all = Vec::new();
+    for file in files {
+        all.extend(variables(&read(file)?, here).with_context(|| file.display().to_string())?);
+    }
+    for flag in flags {
+        all.extend(variable(flag, here)?);
+    }
+    Ok(all)
+}
+
+fn labels(args: &PlaceArgs) -> Result<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
+    for file in &args.label_file {
+        let lines = variables(&read(file)?, |_| Some(String::new())).with_context(|| file.display().to_string())?;
+        all.extend(lines.iter().map(|line| values::label(line)));
+    }
+    all.extend(args.label.iter().map(|text| values::label(text)));
+    Ok(all)
+}
+
+fn read(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn place(args: &PlaceArgs, host: &mut HostConfig) -> Result<()> {
+    args.network.clone().unwrap_or_default().clone_into(&mut host.network_mode);
+    let current = std::env::current_dir().unwrap_or_default();
+    for text in &args.volume {
+        let full = values::volume(text, &current.to_string_lossy());
+        host.binds.push(full);
+    }
+    for text in &args.mount {
+        host.mounts.push(values::mount(text)?);
+    }
+    for text in &args.tmpfs {
+        let (target, options) = text.split_once(':').unwrap_or((text, ""));
+        host.tmpfs.insert(target.to_owned(), options.to_owned());
+    }
+    for text in &args.device {
+        host.devices.push(values::device(text)?);
+    }
+    host.shm_size = args.shm_size.as_deref().map_or(Ok(0), values::size)?;
+    Ok(())
+}
+
+fn limits(args: &LimitArgs, host: &mut HostConfig) -> Result<()> {
+    let size = |text: &Option<String>| text.as_deref().map_or(Ok(0), values::size);
+    host.memory = size(&args.memory)?;
+    host.memory_reservation = size(&args.memory_reservation)?;
+    host.memory_swap = match args.memory_swap.as_deref() {
+        Some("-1") => -1,
+        other => other.map_or(Ok(0), values::size)?,
+    };
+    host.nano_cpus = args.cpus.as_deref().map_or(Ok(0), values::nano_cpus)?;
+    host.cpu_shares = args.cpu_shares.unwrap_or_default();
+    host.cpu_quota = args.cpu_quota.unwrap_or_default();
+    host.cpu_period = args.cpu_period.unwrap_or_default();
+    args.cpuset_cpus.clone().unwrap_or_default().clone_into(&mut host.cpuset_cpus);
+    args.cpuset_mems.clone().unwrap_or_default().clone_into(&mut host.cpuset_mems);
+    host.pids_limit = args.pids_limit.unwrap_or_default();
+    for text in &args.ulimit {
+        host.ulimits.push(values::ulimit(text)?);
+    }
+    Ok(())
+}
+
+fn trust(args: &TrustArgs, host: &mut HostConfig) -> Result<()> {
+    host.readonly_rootfs = args.read_only;
+    host.cap_add.clone_from(&args.cap_add);
+    host.cap_drop.clone_from(&args.cap_drop);
+    host.privileged = args.privileged;
+    for option in &args.security_opt {
+        host.security_opt.push(match option.split_once('=') {
+            // The daemon may not see the caller's files: a profile travels by content.
+            Some(("seccomp", file))
+                if file != "unconfined" && file != "builtin" && !file.trim_start().starts_with('{') =>
+            {
+                format!("seccomp={}", read(Path::new(file))?)
+            }
+            _ => option.clone(),
+        });
+    }
+    Ok(())
+}
