@@ -1,0 +1,337 @@
+//! `create` of the OCI runtime-spec's life cycle (runtime.md, "Lifecycle", steps 1 to 5), and `start`.
+//!
+//! ```text
+//!   caller                               container's first process (clone3: new namespaces, v2 cgroup)
+//!   plan (pure)
+//!   clone3 ───────────────────────────►  root, mounts, devices, masks            │ at the same time:
+//!   make v1 cgroups, place the process   …waits where it needs to be placed      │ a write to cgroup.procs can
+//!   "placed" ─────────────────────────►  cgroup namespace, pivot_root, limits    │ cost an RCU grace period
+//!   ◄───────── terminal, root, "ready"   waits for "start"
+//!   StartHandle::start ───────────────►  user, capabilities, seccomp, execve (closes the channel) or a report
+//! ```
+//!
+//! One socket pair carries both directions; it is closed on exec, so that its end is the proof of a successful `execve`.
+//! When the caller dies before `start`, the process sees the end of the channel and ends too.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use atoll_oci::runtime::{NamespaceType, Spec};
+use atoll_sys::cgroup::{Cgroup, Layout};
+use atoll_sys::process::{self, CloneOptions, Cloned};
+use atoll_sys::{exe, pidfd};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::channel::{Channel, FromInit, ToInit};
+use crate::error::{CreateError, StartError};
+use crate::init::{self, Init};
+use crate::plan::Plan;
+
+/// What to create.
+#[derive(Debug)]
+pub struct Creation<'a> {
+    /// The container's name: letters, digits, `_`, `+`, `-`, `.`; the last part of its cgroup's path by default.
+    pub id: &'a str,
+    /// Its configuration.
+    pub spec: &'a Spec,
+    /// The folder that relative paths of the configuration start from.
+    pub bundle: &'a Path,
+    /// Its root file system; `spec.root.path` is not looked at, `spec.root.readonly` is.
+    pub root: RootSource,
+    /// Name or number of the user, with `:group` or without, looked up inside the root; empty takes the numbers of
+    /// `spec.process.user`.
+    pub user: &'a str,
+    /// Its standard streams.
+    pub stdio: Stdio,
+    /// Who will start it.
+    pub start: StartMode,
+    /// How many descriptors from 3 upward it inherits.
+    pub preserve_fds: u32,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone)]
+pub enum RootSource {
+    /// A folder, with what is mounted below it.
+    Path(PathBuf),
+    /// An overlay of layers, mounted inside the container's own mount namespace (with `userxattr`).
+    Overlay {
+        /// The folder that `lowers` is relative to: short names keep 127 of them within one page on older kernels.
+        base: PathBuf,
+        /// The layers, top first.
+        lowers: Vec<String>,
+        /// The writable layer.
+        upper: PathBuf,
+        /// Overlayfs's own folder, on the file system of `upper`.
+        work: PathBuf,
+        /// Whether writes may be lost with the host.
+        volatile: bool,
+    },
+}
+
+/// Standard streams of a process.
+#[derive(Debug)]
+pub enum Stdio {
+    /// The caller's own.
+    Inherit,
+    /// These.
+    Fds {
+        /// Descriptor 0.
+        stdin: OwnedFd,
+        /// Descriptor 1.
+        stdout: OwnedFd,
+        /// Descriptor 2.
+        stderr: OwnedFd,
+    },
+    /// A new pseudo-terminal of the container's own devpts; the caller gets its master.
+    Terminal {
+        /// Lines; 0 leaves the size unset.
+        rows: u16,
+        /// Characters in a line.
+        cols: u16,
+    },
+}
+
+/// Who lets a created container run.
+#[derive(Debug)]
+pub enum StartMode {
+    /// The caller, by [`Created::start`]; when the caller dies first, so does the container.
+    Caller,
+    /// Whoever connects to this listening unix socket (`SOCK_SEQPACKET`), by [`StartHandle::connect`]; the container
+    /// outlives its creator.
+    Listener(OwnedFd),
+}
+
+/// A created container: everything is made, its program has not been executed.
+#[derive(Debug)]
+pub struct Created {
+    /// Its first process, a child of the caller.
+    pub pid: i32,
+    /// The same as a descriptor: readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// Master of its terminal, with [`Stdio::Terminal`].
+    pub master: Option<OwnedFd>,
+    /// Lets it run; `None` with [`StartMode::Listener`].
+    pub start: Option<StartHandle>,
+    /// Its control groups; `to_string` and `parse` carry them across processes.
+    pub cgroup: Cgroup,
+    /// Its root folder (`O_PATH`), for work below it with `openat2` and `RESOLVE_IN_ROOT` from outside.
+    pub root: OwnedFd,
+}
+
+/// Lets a created container run. One descriptor, which may be carried through an `execve` of the caller.
+#[derive(Debug)]
+pub struct StartHandle {
+    channel: OwnedFd,
+}
+
+impl StartHandle {
+    /// The descriptor, close-on-exec; clear that flag to carry it through an `execve`.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.channel
+    }
+
+    /// Takes back what [`Self::into_fd`] gave.
+    #[must_use]
+    pub fn from_fd(channel: OwnedFd) -> Self {
+        Self { channel }
+    }
+
+    /// Waits on this for the end of the container before it is started.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+
+    /// Reaches a container that was created with [`StartMode::Listener`]. `socket` is its path.
+    ///
+    /// # Errors
+    /// [`StartError::Gone`] when nobody waits there.
+    pub fn connect(socket: &Path) -> Result<Self, StartError> {
+        match atoll_sys::fd::connect_seqpacket(socket) {
+            Ok(channel) => Ok(Self { channel }),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ECONNREFUSED | libc::ENOENT)) => {
+                Err(StartError::Gone)
+            }
+            Err(error) => Err(StartError::Channel(error)),
+        }
+    }
+
+    /// Lets the container execute its program, and waits until it has.
+    ///
+    /// # Errors
+    /// What kept it from executing; the process has then ended or is about to.
+    pub fn start(self) -> Result<(), StartError> {
+        let channel = Channel::from_fd(self.channel);
+        channel.send(&ToInit::Start).map_err(|error| match error.raw_os_error() {
+            Some(libc::EPIPE | libc::ECONNRESET) => StartError::Gone,
+            _ => StartError::Channel(error),
+        })?;
+        let mut accepted = false;
+        loop {
+            match channel.receive_report() {
+                Ok(Some((FromInit::Executing, _))) => accepted = true,
+                Ok(Some((FromInit::Failed(failure), _))) => return Err(failure.into_start_error()),
+                Ok(Some(_)) => return Err(StartError::Channel(io::ErrorKind::InvalidData.into())),
+                Ok(None) if accepted => return Ok(()),
+                Ok(None) => return Err(StartError::Gone),
+                Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => return Err(StartError::Gone),
+                Err(error) => return Err(StartError::Channel(error)),
+            }
+        }
+    }
+}
+
+/// Creates a container: everything but the execution of its program.
+///
+/// The caller has one thread and runs from a sealed image. The process is a child of the caller, who collects it by
+/// [`Created::pidfd`] and removes [`Created::cgroup`] after its end.
+///
+/// # Errors
+/// [`CreateError`]; the process and the groups are gone then.
+pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
+    guard()?;
+    let plan = Plan::new(creation.spec, creation.bundle)?;
+    let terminal = matches!(creation.stdio, Stdio::Terminal { .. });
+    if terminal != plan.process.terminal {
+        return Err(crate::PlanError::invalid("process.terminal and the given streams contradict each other").into());
+    }
+    let layout = Layout::read().map_err(system("read the host's control groups"))?;
+    let path = creation.spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
+    let cgroup = Cgroup::at(&layout, path, creation.id)?;
+    if cgroup.is_occupied() {
+        return Err(crate::PlanError::invalid(format!("the control group {path:?} has processes already")).into());
+    }
+    let made = build(&creation, &plan, &layout, &cgroup);
+    if made.is_err() {
+        // What was made goes again; the error that stopped us is what the caller needs.
+        let _ = cgroup.kill();
+        let _ = cgroup.remove();
+    }
+    made
+}
+
+/// What every maker of processes must be.
+pub(crate) fn guard() -> Result<(), CreateError> {
+    if !atoll_sys::proc::is_single_threaded().map_err(system("count threads"))? {
+        return Err(CreateError::Threads);
+    }
+    if !exe::is_sealed().map_err(system("look at /proc/self/exe"))? {
+        return Err(CreateError::Unsealed);
+    }
+    Ok(())
+}
+
+pub(crate) fn system(what: &str) -> impl FnOnce(io::Error) -> CreateError {
+    move |source| CreateError::System { what: what.to_owned(), source }
+}
+
+fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup) -> Result<Created, CreateError> {
+    let joins = open_namespaces(plan)?;
+    let born_in = cgroup.create_v2(layout)?;
+    if cgroup.is_unified() {
+        cgroup.limit(&plan.limits)?;
+    }
+    let (ours, theirs) = Channel::pair().map_err(system("make a channel"))?;
+    let listener = match &creation.start {
+        StartMode::Caller => None,
+        StartMode::Listener(listener) => Some(listener),
+    };
+    let init = Init {
+        plan,
+        root: &creation.root,
+        user: creation.user,
+        stdio: &creation.stdio,
+        cgroup,
+        joins: &joins,
+        listener,
+        preserve_fds: creation.preserve_fds,
+    };
+    let options = CloneOptions { flags: plan.clone, cgroup: born_in.as_ref().map(AsFd::as_fd) };
+    let process = clone_first(&init, options, &ours, theirs)?;
+    let ready = place(plan, layout, cgroup, &process, &ours, born_in.is_some()).and_then(|()| wait_ready(&ours));
+    match ready {
+        Ok((master, root)) => {
+            let start = listener.is_none().then(|| StartHandle { channel: ours.into_fd() });
+            let Cloned { pid, pidfd } = process;
+            Ok(Created { pid, pidfd, master, start, cgroup: cgroup.clone(), root })
+        }
+        Err(error) => {
+            // It may have ended by itself; either way it is collected.
+            let _ = pidfd::kill(&process.pidfd, libc::SIGKILL);
+            let _ = pidfd::wait(&process.pidfd);
+            // A failure of the process explains why placing it failed.
+            Err(match ours.receive_report() {
+                Ok(Some((FromInit::Failed(failure), _))) => failure.into_create_error(),
+                _ => error,
+            })
+        }
+    }
+}
+
+fn open_namespaces(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, CreateError> {
+    let open = |join: &crate::plan::Join| {
+        let file = std::fs::File::open(&join.path);
+        let file = file.map_err(system(&format!("open the {} namespace {}", join.typ, join.path)))?;
+        Ok((join.typ, file.into()))
+    };
+    plan.joins.iter().map(open).collect()
+}
+
+/// A pid namespace to join is that of children to come: entered before the clone and left afterwards.
+fn clone_first(
+    init: &Init<'_>,
+    options: CloneOptions<'_>,
+    ours: &Channel,
+    theirs: Channel,
+) -> Result<Cloned, CreateError> {
+    let kind = Some(LinkNameSpaceType::ProcessID);
+    let joined = init.joins.iter().find(|(typ, _)| *typ == NamespaceType::Pid);
+    let own = match joined {
+        Some((_, fd)) => {
+            let own = std::fs::File::open("/proc/self/ns/pid").map_err(system("open the own pid namespace"))?;
+            rustix::thread::move_into_link_name_space(fd.as_fd(), kind)
+                .map_err(|error| system("join the pid namespace")(error.into()))?;
+            Some(own)
+        }
+        None => None,
+    };
+    let cloned = process::clone(options, || init::run(init, theirs, ours.as_fd()));
+    if let Some(own) = own {
+        rustix::thread::move_into_link_name_space(own.as_fd(), kind)
+            .map_err(|error| system("return to the own pid namespace")(error.into()))?;
+    }
+    cloned.map_err(system("clone the first process"))
+}
+
+/// Puts the process into its groups while it builds its root.
+fn place(
+    plan: &Plan,
+    layout: &Layout,
+    cgroup: &Cgroup,
+    process: &Cloned,
+    channel: &Channel,
+    born_in_v2: bool,
+) -> Result<(), CreateError> {
+    cgroup.create_v1(layout)?;
+    if !cgroup.is_unified() {
+        cgroup.limit(&plan.limits)?;
+    }
+    cgroup.place(process.pid, born_in_v2)?;
+    channel.send(&ToInit::Placed).map_err(system("release the first process"))
+}
+
+fn wait_ready(channel: &Channel) -> Result<(Option<OwnedFd>, OwnedFd), CreateError> {
+    let mut master = None;
+    loop {
+        match channel.receive_report().map_err(system("hear from the first process"))? {
+            Some((FromInit::Terminal, Some(fd))) => master = Some(fd),
+            Some((FromInit::Ready, Some(root))) => return Ok((master, root)),
+            Some((FromInit::Failed(failure), _)) => return Err(failure.into_create_error()),
+            Some(_) => return Err(system("understand the first process")(io::ErrorKind::InvalidData.into())),
+            None => return Err(CreateError::Died),
+        }
+    }
+}

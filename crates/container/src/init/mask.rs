@@ -1,0 +1,84 @@
+//! Hidden and read-only paths (runtime-spec config-linux.md, "Masked Paths", "Readonly Paths").
+//!
+//! Folders are covered with a clone of one empty read-only tmpfs, files with a null device made in that same tmpfs:
+//! the container's own /dev/null is never the source (CVE-2025-31133). One superblock serves all masks, since reaping
+//! many is slow.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use atoll_sys::mount::{MountAttr, attach, set_attributes};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::mount::OpenTreeFlags;
+
+use super::{At, Step, mounts, resolve, root};
+use crate::plan::{Plan, TMPFS_MASK_OPTIONS};
+
+/// Name of the null device in the tmpfs.
+const NULL: &str = "null";
+/// Name of the empty folder in it.
+const EMPTY: &str = "empty";
+
+/// The tmpfs that masks are cloned from, attached out of sight on the host's root in this namespace until the pivot.
+#[derive(Debug)]
+pub(super) struct Masks(OwnedFd);
+
+impl Masks {
+    /// Makes it when there is something to hide.
+    pub(super) fn prepare(plan: &Plan) -> Step<Option<Self>> {
+        if plan.masked.is_empty() {
+            return Ok(None);
+        }
+        let step = "masks";
+        let options = TMPFS_MASK_OPTIONS.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+        let tree = mounts::filesystem("tmpfs", "tmpfs", &options)?;
+        let null = rustix::fs::makedev(1, 3);
+        rustix::fs::mknodat(&tree, NULL, FileType::CharacterDevice, mounts::NODE_MODE, null).at(step, NULL)?;
+        rustix::fs::mkdirat(&tree, EMPTY, Mode::from_raw_mode(0o755)).at(step, EMPTY)?;
+        let set = MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NOEXEC;
+        set_attributes(&tree, &MountAttr { set, ..MountAttr::default() }, false).at(step, "attributes")?;
+        // Kernels before 6.15 clone only what is attached.
+        let place = root::host_root().at(step, "/")?;
+        attach(tree.as_fd(), place.as_fd()).at(step, "attach")?;
+        Ok(Some(Self(tree)))
+    }
+
+    fn clone(&self, name: &str) -> io::Result<OwnedFd> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(rustix::mount::open_tree(&self.0, name, flags)?)
+    }
+}
+
+/// Hides and protects. Paths that are not there need neither.
+pub(super) fn apply(plan: &Plan, root: &OwnedFd, masks: Option<&Masks>) -> Step<()> {
+    for path in &plan.readonly {
+        if let Some(place) = existing(root, path).at("read-only path", path)? {
+            protect(&place).at("read-only path", path)?;
+        }
+    }
+    let Some(masks) = masks else { return Ok(()) };
+    for path in &plan.masked {
+        if let Some(place) = existing(root, path).at("masked path", path)? {
+            let stat = rustix::fs::fstat(&place).at("masked path", path)?;
+            let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let tree = masks.clone(if folder { EMPTY } else { NULL }).at("masked path", path)?;
+            attach(tree.as_fd(), place.as_fd()).at("masked path", path)?;
+        }
+    }
+    Ok(())
+}
+
+fn existing(root: &OwnedFd, path: &str) -> io::Result<Option<OwnedFd>> {
+    match resolve::open(root, path, OFlags::PATH, false) {
+        Ok(place) => Ok(Some(place)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn protect(place: &OwnedFd) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let tree = rustix::mount::open_tree(place, "", flags | OpenTreeFlags::AT_RECURSIVE)?;
+    set_attributes(&tree, &MountAttr { set: MountAttr::RDONLY, ..MountAttr::default() }, true)?;
+    attach(tree.as_fd(), place.as_fd())
+}

@@ -1,0 +1,23 @@
+//! Running an OCI bundle as a container (OCI runtime-spec 1.2), as a library for supervisors and as `atoll-runtime`.
+//!
+//! [`create`] turns a [`Spec`](atoll_oci::runtime::Spec) into a plan (pure), clones the container's first process with
+//! its namespaces in one `clone3`, and lets it build its own root while the caller places it in its cgroups;
+//! [`StartHandle::start`] lets it execute, and [`exec`] brings one more process in. Callers are single-threaded and run
+//! from a sealed image of themselves (`atoll_sys::exe::seal`); both are checked.
+//!
+//! Left out on purpose: images, names, logs, restarts (the supervisor's); user and time namespaces, hooks, LSM labels,
+//! id-mapped mounts and seccomp listeners are refused with [`CreateError::Unsupported`].
+
+mod channel;
+pub mod cli;
+mod creation;
+mod error;
+mod exec;
+mod init;
+pub mod plan;
+pub mod seccomp;
+mod users;
+
+pub use creation::{Created, Creation, RootSource, StartHandle, StartMode, Stdio, create};
+pub use error::{CreateError, ExecError, PlanError, StartError};
+pub use exec::{Execed, Execution, Target, exec};

@@ -1,0 +1,196 @@
+//! `process` as numbers and C strings: arguments, limits, capabilities, filter (runtime-spec config.md, "Process").
+//!
+//! The names of capabilities and limits are the kernel's (capabilities(7), getrlimit(2)); an unknown one is refused, a
+//! capability that this kernel lacks is left out as the bounding set does.
+
+use std::ffi::CString;
+
+use atoll_oci::runtime::{Capabilities, LinuxSeccomp, Process, User};
+use rustix::process::Resource;
+
+use crate::error::PlanError;
+use crate::seccomp;
+
+/// Most bytes of one argument or variable (`MAX_ARG_STRLEN` of the kernel).
+const STRING_MAX: usize = 128 << 10;
+
+/// Everything a process does last, before it executes its program.
+#[derive(Debug)]
+pub struct ProcessPlan {
+    /// Arguments.
+    pub args: Vec<CString>,
+    /// Environment, without `HOME` where the configuration has none.
+    pub env: Vec<CString>,
+    /// Working directory.
+    pub cwd: CString,
+    /// User and groups.
+    pub user: User,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+    /// Capability sets as bits.
+    pub capabilities: CapabilitySets,
+    /// Limits: which, soft, hard; `None` is unlimited.
+    pub rlimits: Vec<(Resource, Option<u64>, Option<u64>)>,
+    /// Whether exec may never grant privileges.
+    pub no_new_privileges: bool,
+    /// `/proc/self/oom_score_adj`.
+    pub oom_score_adj: Option<i32>,
+    /// The compiled filter.
+    pub seccomp: Option<seccomp::Program>,
+}
+
+/// The five sets, one bit per capability.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// Bounding.
+    pub bounding: u64,
+    /// Effective.
+    pub effective: u64,
+    /// Permitted.
+    pub permitted: u64,
+    /// Inheritable.
+    pub inheritable: u64,
+    /// Ambient.
+    pub ambient: u64,
+}
+
+impl ProcessPlan {
+    /// Judges a process and compiles its filter.
+    ///
+    /// # Errors
+    /// [`PlanError`], naming the field.
+    pub fn new(process: &Process, filter: Option<&LinuxSeccomp>) -> Result<Self, PlanError> {
+        let refused = [
+            (!process.apparmor_profile.is_empty(), "an AppArmor profile"),
+            (!process.selinux_label.is_empty(), "an SELinux label"),
+            (process.io_priority.is_some(), "an I/O priority"),
+            (process.scheduler.is_some(), "a scheduling policy"),
+            (process.exec_cpu_affinity.is_some(), "a CPU affinity for exec"),
+        ];
+        if let Some((_, what)) = refused.iter().find(|(refused, _)| *refused) {
+            return Err(PlanError::unsupported(*what));
+        }
+        if process.args.first().is_none_or(String::is_empty) {
+            return Err(PlanError::invalid("process.args names no program"));
+        }
+        super::absolute("process.cwd", &process.cwd)?;
+        if let Some(value) = process.oom_score_adj.filter(|value| !(-1000..=1000).contains(value)) {
+            return Err(PlanError::invalid(format!("process.oomScoreAdj {value} is not within -1000 to 1000")));
+        }
+        if let Some(value) = process.env.iter().find(|value| !value.contains('=') || value.starts_with('=')) {
+            return Err(PlanError::invalid(format!("process.env has {value:?}, which is not NAME=value")));
+        }
+        Ok(Self {
+            args: strings("process.args", &process.args)?,
+            env: strings("process.env", &process.env)?,
+            cwd: string("process.cwd", &process.cwd)?,
+            user: process.user.clone(),
+            terminal: process.terminal,
+            capabilities: process.capabilities.as_ref().map(sets).transpose()?.unwrap_or_default(),
+            rlimits: rlimits(process)?,
+            no_new_privileges: process.no_new_privileges,
+            oom_score_adj: process.oom_score_adj,
+            seccomp: filter.map(compile).transpose()?,
+        })
+    }
+}
+
+fn compile(filter: &LinuxSeccomp) -> Result<seccomp::Program, PlanError> {
+    let program = seccomp::compile(filter, seccomp::Arch::HOST)?;
+    if program.notifies() {
+        return Err(PlanError::unsupported("a seccomp listener (SCMP_ACT_NOTIFY)"));
+    }
+    Ok(program)
+}
+
+fn string(what: &str, value: &str) -> Result<CString, PlanError> {
+    if value.len() >= STRING_MAX {
+        return Err(PlanError::invalid(format!("{what} has a string of more than 128 KiB")));
+    }
+    CString::new(value).map_err(|_| PlanError::invalid(format!("{what} has a null byte")))
+}
+
+fn strings(what: &str, values: &[String]) -> Result<Vec<CString>, PlanError> {
+    values.iter().map(|value| string(what, value)).collect()
+}
+
+fn sets(wanted: &Capabilities) -> Result<CapabilitySets, PlanError> {
+    Ok(CapabilitySets {
+        bounding: bits(&wanted.bounding)?,
+        effective: bits(&wanted.effective)?,
+        permitted: bits(&wanted.permitted)?,
+        inheritable: bits(&wanted.inheritable)?,
+        ambient: bits(&wanted.ambient)?,
+    })
+}
+
+fn bits(names: &[String]) -> Result<u64, PlanError> {
+    names.iter().try_fold(0, |bits, name| match capability(name) {
+        Some(number) => Ok(bits | 1 << number),
+        None => Err(PlanError::invalid(format!("capability {name:?} is unknown"))),
+    })
+}
+
+/// The capabilities by their number (linux/capability.h), without the prefix `CAP_`.
+const CAPABILITIES: [&str; 41] = [
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
+    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
+    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The number of a capability by its name, with `CAP_` or without, in either case.
+#[must_use]
+pub fn capability(name: &str) -> Option<u32> {
+    let upper = name.to_ascii_uppercase();
+    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    let number = CAPABILITIES.iter().position(|known| *known == bare)?;
+    u32::try_from(number).ok()
+}
+
+/// The names of all capabilities, by their number, with `CAP_`.
+pub fn capability_names() -> impl Iterator<Item = String> {
+    CAPABILITIES.iter().map(|name| format!("CAP_{name}"))
+}
+
+fn rlimits(process: &Process) -> Result<Vec<(Resource, Option<u64>, Option<u64>)>, PlanError> {
+    let mut planned: Vec<(Resource, _, _)> = Vec::new();
+    for limit in &process.rlimits {
+        let name = limit.typ.as_str();
+        let resource =
+            resource(name).ok_or_else(|| PlanError::invalid(format!("resource limit {name:?} is unknown")))?;
+        if planned.iter().any(|(other, _, _)| *other == resource) {
+            return Err(PlanError::invalid(format!("resource limit {name} is given twice")));
+        }
+        if limit.soft > limit.hard {
+            return Err(PlanError::invalid(format!("resource limit {name}: the soft limit is above the hard one")));
+        }
+        let value = |value: u64| Some(value).filter(|value| *value != u64::MAX);
+        planned.push((resource, value(limit.soft), value(limit.hard)));
+    }
+    Ok(planned)
+}
+
+fn resource(name: &str) -> Option<Resource> {
+    Some(match name {
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_STACK" => Resource::Stack,
+        _ => return None,
+    })
+}

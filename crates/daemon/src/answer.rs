@@ -1,0 +1,127 @@
+//! Answers: statuses and sentences of refusals, and bodies that come piece by piece.
+
+use atoll_api::docker::{BadRequest, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
+use atoll_engine::Kind;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+
+/// Bytes of a body that is not an archive.
+pub(crate) const BODY_MAX: usize = 64 << 20;
+
+/// An answer that says no.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+/// What a handler returns.
+pub(crate) type Answer<T> = Result<T, Refusal>;
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    pub(crate) fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        if self.status == StatusCode::NOT_MODIFIED {
+            return self.status.into_response();
+        }
+        (self.status, Json(ErrorBody { message: self.message })).into_response()
+    }
+}
+
+impl From<atoll_engine::Error> for Refusal {
+    fn from(error: atoll_engine::Error) -> Self {
+        let status = match error.kind() {
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::Conflict => StatusCode::CONFLICT,
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
+            Kind::NotModified => StatusCode::NOT_MODIFIED,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, sentence(&error))
+    }
+}
+
+/// An error with its causes, none of which repeats the one above it.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl From<BadRequest> for Refusal {
+    fn from(error: BadRequest) -> Self {
+        let status = match error {
+            BadRequest::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<InvalidFilter> for Refusal {
+    fn from(error: InvalidFilter) -> Self {
+        Self::bad(error.to_string())
+    }
+}
+
+impl From<InvalidTime> for Refusal {
+    fn from(error: InvalidTime) -> Self {
+        Self::bad(error.to_string())
+    }
+}
+
+impl From<InvalidKey> for Refusal {
+    fn from(error: InvalidKey) -> Self {
+        Self::bad(error.to_string())
+    }
+}
+
+/// A request's whole body as JSON; no body is the value of an empty object.
+pub(crate) async fn body<T: DeserializeOwned>(request: Request) -> Answer<T> {
+    let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX)
+        .await
+        .map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body above {BODY_MAX} bytes")))?;
+    let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+    Ok(atoll_api::docker::parse(&bytes)?)
+}
+
+/// A body of pieces; `next` gives one after the other.
+pub(crate) fn pieces<S: Send + 'static, F>(state: S, next: impl FnMut(S) -> F + Send + 'static) -> Body
+where
+    F: Future<Output = Option<(Vec<u8>, S)>> + Send + 'static,
+{
+    use futures_util::StreamExt;
+    let stream = futures_util::stream::unfold(state, next);
+    Body::from_stream(stream.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece))))
+}
+
+/// Whether a parameter means yes: what Docker's clients write for that.
+pub(crate) fn is_true(value: Option<&str>) -> bool {
+    matches!(value, Some("1" | "true" | "True" | "t" | "T" | "TRUE"))
+}

@@ -1,0 +1,87 @@
+//! The program `atolld`: the Docker Engine API of one host, over a unix socket.
+//!
+//! `main` is the composition root: settings, lock, engine, socket, serve, drain. The routes are thin: they decode, make
+//! one call of the engine, and encode. Nothing that runs depends on this process: killing it stops no workload.
+
+#![forbid(unsafe_code)]
+
+mod answer;
+mod config;
+mod hijack;
+mod instance;
+mod routes;
+mod serve;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use atoll_engine::Engine;
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use config::{Arguments, Config};
+use instance::Taken;
+
+/// Threads that run handlers: they wait, they do not compute.
+const WORKERS: usize = 2;
+/// Threads for what blocks on the disk.
+const BLOCKING: usize = 16;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(arguments));
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "standard error is the daemon's log")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("atolld: {error:#}");
+}
+
+async fn run(arguments: Arguments) -> Result<()> {
+    let config = Config::load(&arguments)?;
+    init_log();
+    let _lock = match instance::lock(&config.run)? {
+        Ok(lock) => lock,
+        // Two clients started one at the same time: the other one answers.
+        Err(Taken) => return Ok(()),
+    };
+    let engine = Engine::open(config.settings()?).await.context("opening the state")?;
+    let listener = instance::listen(&config.socket())?;
+    tracing::info!(socket = %config.socket().display(), root = %config.root.display(), "ready");
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        () = serve::serve(listener, routes::router(engine)) => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("ending; what runs goes on");
+    // The socket goes first: the next client starts a new daemon instead of asking this one.
+    drop(std::fs::remove_file(config.socket()));
+    Ok(())
+}
+
+fn init_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG");
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+}

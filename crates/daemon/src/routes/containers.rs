@@ -1,0 +1,302 @@
+//! `/containers`: defining, looking at, starting and ending.
+
+use atoll_api::docker::{self, ContainerSummary, CreateRequest, CreateResponse, Filters, RenameQuery, TopResponse};
+use atoll_engine::{Size, WaitCondition, WorkloadView};
+use atoll_model::Timestamp;
+use axum::extract::{Path, Query, Request, State as Held};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+
+use super::State;
+use crate::answer::{Answer, Refusal, body, is_true, pieces};
+
+/// Keys of the list's filters.
+const FILTERS: [&str; 11] =
+    ["ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume", "isolation"];
+
+pub(super) fn routes() -> Router<State> {
+    Router::new()
+        .route("/containers/json", get(list))
+        .route("/containers/create", post(create))
+        .route("/containers/{name}", delete(remove))
+        .route("/containers/{name}/json", get(inspect))
+        .route("/containers/{name}/start", post(start))
+        .route("/containers/{name}/stop", post(stop))
+        .route("/containers/{name}/restart", post(restart))
+        .route("/containers/{name}/kill", post(kill))
+        .route("/containers/{name}/pause", post(pause))
+        .route("/containers/{name}/unpause", post(unpause))
+        .route("/containers/{name}/rename", post(rename))
+        .route("/containers/{name}/resize", post(resize))
+        .route("/containers/{name}/wait", post(wait))
+        .route("/containers/{name}/top", get(top))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ListQuery {
+    all: Option<String>,
+    limit: Option<usize>,
+    filters: Option<String>,
+}
+
+async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ContainerSummary>>> {
+    let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    let limit = query.limit.filter(|limit| *limit > 0);
+    let all = is_true(query.all.as_deref()) || limit.is_some() || !filters.get("status").is_empty();
+    let views = state.engine.list();
+    let chosen = choose(&views, &filters)?;
+    let shown = chosen.into_iter().filter(|view| all || view.phase.is_live()).take(limit.unwrap_or(usize::MAX));
+    let now = now();
+    Ok(Json(shown.map(|view| docker::summary(&view.workload, &view.phase, &extras(&state, view), now)).collect()))
+}
+
+/// The workloads that all filters let through, in the same order: newest first.
+fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a WorkloadView>> {
+    docker::check_pattern(filters, "name")?;
+    let position = |key: &str| -> Answer<Option<usize>> {
+        let Some(wanted) = filters.get(key).first() else { return Ok(None) };
+        let found = views.iter().position(|view| {
+            view.workload.name == *wanted || view.workload.id.as_str().starts_with(wanted.as_str())
+        });
+        found.map(Some).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("No such container: {wanted}")))
+    };
+    let (before, since) = (position("before")?, position("since")?);
+    let holds = |index: usize, view: &WorkloadView| {
+        let workload = &view.workload;
+        let exit = match view.phase {
+            atoll_model::Phase::Exited { exit, .. } => Some(exit.code.to_string()),
+            _ => None,
+        };
+        before.is_none_or(|at| index > at)
+            && since.is_none_or(|at| index < at)
+            && filters.any("status", |status| status == view.phase.status())
+            && filters.any("id", |id| workload.id.as_str().starts_with(id))
+            && filters.any("exited", |code| exit.as_deref() == Some(code))
+            && filters.any("isolation", |wanted| wanted == "container" || wanted == "default")
+            && filters.any("ancestor", |image| is_from(view, image))
+            && filters.any("network", |network| docker::network_mode(&workload.host.network) == network)
+            && filters.any("volume", |volume| workload.mounts.iter().any(|mount| has_mount(mount, volume)))
+            && filters.pattern("name", &workload.name)
+            && filters.labels(&workload.labels)
+    };
+    Ok(views.iter().enumerate().filter(|(index, view)| holds(*index, view)).map(|(_, view)| view).collect())
+}
+
+fn is_from(view: &WorkloadView, image: &str) -> bool {
+    let reference = &view.workload.image;
+    let hex = image.strip_prefix("sha256:").unwrap_or(image);
+    reference.name == image
+        || reference.name.split(':').next() == Some(image)
+        || (atoll_oci::reference::is_image_id(hex) && reference.id.hex().starts_with(hex))
+}
+
+fn has_mount(mount: &atoll_model::Mount, wanted: &str) -> bool {
+    let source = match &mount.source {
+        atoll_model::MountSource::Volume { name, .. } => Some(name.as_str()),
+        atoll_model::MountSource::Bind { path, .. } => Some(path.as_str()),
+        atoll_model::MountSource::Tmpfs { .. } => None,
+    };
+    mount.target == wanted || source == Some(wanted)
+}
+
+/// The time by the host's clock.
+pub(super) fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
+    let root = state.engine.info().root;
+    docker::Extras {
+        log_path: view.log.join("log.0").display().to_string(),
+        execs: view.execs.clone(),
+        error: view.failure.clone(),
+        volumes: root.join("volumes").display().to_string(),
+        ..docker::Extras::default()
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CreateQuery {
+    name: Option<String>,
+    platform: Option<String>,
+}
+
+async fn create(Held(state): Held<State>, Query(query): Query<CreateQuery>, request: Request) -> Answer<Response> {
+    let wanted: CreateRequest = body(request).await?;
+    let draft = docker::draft(wanted, query.name.as_deref(), query.platform.as_deref())?;
+    let created = state.engine.create(draft).await?;
+    let response = CreateResponse { id: created.id.to_string(), warnings: created.warnings };
+    Ok((StatusCode::CREATED, Json(response)).into_response())
+}
+
+async fn inspect(Held(state): Held<State>, Path(name): Path<String>) -> Answer<Json<docker::ContainerInspect>> {
+    let view = state.engine.inspect(&name)?;
+    Ok(Json(docker::inspect(&view.workload, &view.phase, &extras(&state, &view))))
+}
+
+async fn start(Held(state): Held<State>, Path(name): Path<String>) -> Answer<StatusCode> {
+    state.engine.start(&name).await.map_err(|error| match error.exit_code() {
+        // A program that is not there or cannot be run is the caller's mistake: Docker answers 400 for both.
+        Some(126 | 127) => Refusal::bad(crate::answer::sentence(&error)),
+        _ => error.into(),
+    })?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StopQuery {
+    t: Option<i64>,
+    signal: Option<String>,
+}
+
+async fn stop(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<StopQuery>,
+) -> Answer<StatusCode> {
+    state.engine.stop(&name, query.signal.as_deref().filter(|signal| !signal.is_empty()), query.t).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn restart(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<StopQuery>,
+) -> Answer<StatusCode> {
+    state.engine.restart(&name, query.signal.as_deref().filter(|signal| !signal.is_empty()), query.t).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn kill(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<StopQuery>,
+) -> Answer<StatusCode> {
+    let signal = query.signal.as_deref().filter(|signal| !signal.is_empty()).unwrap_or("KILL");
+    state.engine.kill(&name, signal).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn pause(Held(state): Held<State>, Path(name): Path<String>) -> Answer<StatusCode> {
+    state.engine.pause(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn unpause(Held(state): Held<State>, Path(name): Path<String>) -> Answer<StatusCode> {
+    state.engine.unpause(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn rename(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<RenameQuery>,
+) -> Answer<StatusCode> {
+    state.engine.rename(&name, &query.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Size of a terminal, as both `resize` calls have it.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SizeQuery {
+    h: u16,
+    w: u16,
+}
+
+impl From<SizeQuery> for Size {
+    fn from(query: SizeQuery) -> Self {
+        Self { rows: query.h, columns: query.w }
+    }
+}
+
+async fn resize(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<SizeQuery>,
+) -> Answer<StatusCode> {
+    state.engine.resize(&name, query.into()).await?;
+    Ok(StatusCode::OK)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RemoveQuery {
+    force: Option<String>,
+    v: Option<String>,
+    link: Option<String>,
+}
+
+async fn remove(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Answer<StatusCode> {
+    if is_true(query.link.as_deref()) {
+        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "links between containers are not supported"));
+    }
+    state.engine.remove(&name, is_true(query.force.as_deref()), is_true(query.v.as_deref())).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WaitQuery {
+    condition: String,
+}
+
+/// The answer begins when the wait is registered and goes on when it is over: clients rely on that.
+async fn wait(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<WaitQuery>,
+) -> Answer<Response> {
+    let condition = match query.condition.as_str() {
+        "" | "not-running" => WaitCondition::NotRunning,
+        "next-exit" => WaitCondition::NextExit,
+        "removed" => WaitCondition::Removed,
+        other => return Err(Refusal::bad(format!("invalid condition: {other:?}"))),
+    };
+    let waiter = state.engine.wait(&name, condition)?;
+    let body = pieces(Some(waiter), |waiter| async move {
+        let exit = waiter?.done().await;
+        let response = docker::WaitResponse { status_code: exit.code.into(), error: None };
+        Some((serde_json::to_vec(&response).unwrap_or_default(), None))
+    });
+    Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TopQuery {
+    ps_args: Option<String>,
+}
+
+async fn top(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<TopQuery>,
+) -> Answer<Json<TopResponse>> {
+    if query.ps_args.is_some_and(|arguments| !arguments.is_empty() && arguments != "-ef") {
+        return Err(Refusal::bad("ps arguments are not supported: leave them out"));
+    }
+    let pids = state.engine.processes(&name).await?;
+    let titles = ["PID", "PPID", "CMD"].map(ToOwned::to_owned).into();
+    // A process that ended meanwhile is left out.
+    Ok(Json(TopResponse { titles, processes: pids.into_iter().filter_map(process).collect() }))
+}
+
+fn process(pid: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.to_owned();
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
+    Some(vec![pid.to_string(), parent, words])
+}

@@ -1,0 +1,319 @@
+//! `/images`. Names of images have slashes, so everything after the group is taken apart here.
+
+use std::io::{self, Read};
+
+use atoll_api::atoll::ProgressLine;
+use atoll_api::docker::{self, DeleteItem, Filters, HistoryItem, ImageInspect, ImageSummary};
+use atoll_engine::{ImageView, Removal};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State as Held};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+use super::{State, progress};
+use crate::answer::{Answer, Refusal, is_true};
+
+/// Keys of the list's filters.
+const FILTERS: [&str; 5] = ["before", "dangling", "label", "reference", "since"];
+/// Bytes of an archive that may be sent: what a layer may have unpacked.
+const ARCHIVE_MAX: u64 = 64 << 30;
+/// Pieces of an archive that wait to be read.
+const PIECES: usize = 16;
+
+pub(super) fn routes() -> Router<State> {
+    Router::new()
+        .route("/images/json", get(list))
+        .route("/images/load", post(load))
+        .route("/images/create", post(create))
+        .route("/images/{*rest}", get(look).post(change).delete(remove))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ListQuery {
+    filters: Option<String>,
+    digests: Option<String>,
+}
+
+async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ImageSummary>>> {
+    let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
+    let dangling = filters.boolean("dangling")?;
+    let images = state.engine.images().await?;
+    let position = |key: &str| {
+        filters.get(key).first().and_then(|name| images.iter().position(|image| is_called(image, name)))
+    };
+    let (before, since) = (position("before"), position("since"));
+    let used = state.engine.list();
+    let mut shown = Vec::new();
+    for (index, image) in images.iter().enumerate() {
+        let named: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();
+        let fits = |pattern: &str| named.iter().any(|name| matches_reference(pattern, name));
+        let holds = dangling.is_none_or(|dangling| dangling == named.is_empty())
+            && before.is_none_or(|at| index > at)
+            && since.is_none_or(|at| index < at)
+            && filters.any("reference", fits)
+            && filters.labels(&image.config.config.labels);
+        if holds {
+            let users = used.iter().filter(|view| view.workload.image.manifest == image.manifest.digest).count();
+            shown.push(summary(image, named, users));
+        }
+    }
+    Ok(Json(shown))
+}
+
+fn is_called(image: &ImageView, name: &str) -> bool {
+    let hex = name.strip_prefix("sha256:").unwrap_or(name);
+    image.names.iter().any(|own| own.familiar() == name || own.familiar_name() == name)
+        || (atoll_oci::reference::is_image_id(hex) && image.id.hex().starts_with(hex))
+}
+
+/// Whether a familiar name fits a pattern of `reference=`: of the name with its tag, or without; `*` is no slash.
+fn matches_reference(pattern: &str, name: &str) -> bool {
+    let bare = name.rsplit_once(':').map_or(name, |(bare, _)| bare);
+    wildcard(pattern.as_bytes(), name.as_bytes()) || wildcard(pattern.as_bytes(), bare.as_bytes())
+}
+
+fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern.split_first(), text.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => {
+            wildcard(rest, text)
+                || text.split_first().is_some_and(|(letter, after)| *letter != b'/' && wildcard(pattern, after))
+        }
+        (Some((b'?', rest)), Some((letter, after))) => *letter != b'/' && wildcard(rest, after),
+        (Some((want, rest)), Some((letter, after))) => want == letter && wildcard(rest, after),
+        _ => false,
+    }
+}
+
+/// Names with the manifest's digest.
+fn repo_digests(image: &ImageView) -> Vec<String> {
+    let mut names: Vec<String> =
+        image.names.iter().map(|name| format!("{}@{}", name.familiar_name(), image.manifest.digest)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn created(image: &ImageView) -> i64 {
+    docker::parse_rfc3339(image.config.created.as_deref().unwrap_or_default()).seconds()
+}
+
+fn summary(image: &ImageView, names: Vec<String>, users: usize) -> ImageSummary {
+    ImageSummary {
+        id: image.id.to_string(),
+        parent_id: String::new(),
+        repo_digests: repo_digests(image),
+        repo_tags: names,
+        created: created(image),
+        size: image.size,
+        shared_size: -1,
+        labels: image.config.config.labels.clone(),
+        containers: i64::try_from(users).unwrap_or(i64::MAX),
+    }
+}
+
+async fn look(Held(state): Held<State>, Path(rest): Path<String>) -> Answer<Response> {
+    if let Some(name) = rest.strip_suffix("/json") {
+        return Ok(Json(describe(&state.engine.image(name).await?)).into_response());
+    }
+    if let Some(name) = rest.strip_suffix("/history") {
+        return Ok(Json(history(&state.engine.image(name).await?)).into_response());
+    }
+    Err(Refusal::new(StatusCode::NOT_FOUND, "page not found"))
+}
+
+fn describe(image: &ImageView) -> ImageInspect {
+    let config = &image.config.config;
+    ImageInspect {
+        id: image.id.to_string(),
+        repo_tags: image.names.iter().map(|name| name.familiar()).collect(),
+        repo_digests: repo_digests(image),
+        comment: image.config.history.last().and_then(|step| step.comment.clone()).unwrap_or_default(),
+        created: image.config.created.clone().unwrap_or_default(),
+        author: image.config.author.clone().unwrap_or_default(),
+        config: docker::ImageConfigView {
+            user: config.user.clone(),
+            exposed_ports: config.exposed_ports.keys().map(|port| (port.clone(), serde_json::json!({}))).collect(),
+            env: config.env.clone(),
+            cmd: config.cmd.clone(),
+            volumes: Some(config.volumes.keys().map(|path| (path.clone(), serde_json::json!({}))).collect())
+                .filter(|volumes: &std::collections::BTreeMap<_, _>| !volumes.is_empty()),
+            working_dir: config.working_dir.clone(),
+            entrypoint: config.entrypoint.clone(),
+            on_build: Some(config.on_build.clone()).filter(|steps| !steps.is_empty()),
+            labels: Some(config.labels.clone()).filter(|labels| !labels.is_empty()),
+            stop_signal: config.stop_signal.clone().unwrap_or_default(),
+        },
+        architecture: image.config.architecture.clone(),
+        variant: image.config.variant.clone().unwrap_or_default(),
+        os: image.config.os.clone(),
+        size: image.size,
+        root_fs: docker::RootFs {
+            kind: "layers".to_owned(),
+            layers: image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),
+        },
+        ..ImageInspect::default()
+    }
+}
+
+/// The steps, newest first, each layer's size with the step that made it.
+fn history(image: &ImageView) -> Vec<HistoryItem> {
+    let mut sizes = image.layers.iter().map(|(_, size)| *size);
+    let mut steps: Vec<HistoryItem> = Vec::new();
+    for step in &image.config.history {
+        steps.push(HistoryItem {
+            id: "<missing>".to_owned(),
+            created: docker::parse_rfc3339(step.created.as_deref().unwrap_or_default()).seconds(),
+            created_by: step.created_by.clone().unwrap_or_default(),
+            tags: None,
+            size: if step.empty_layer { 0 } else { sizes.next().unwrap_or(0) },
+            comment: step.comment.clone().unwrap_or_default(),
+        });
+    }
+    if let Some(last) = steps.last_mut() {
+        last.id = image.id.to_string();
+        last.tags = Some(image.names.iter().map(|name| name.familiar()).collect());
+    }
+    steps.reverse();
+    steps
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TagQuery {
+    repo: String,
+    tag: String,
+}
+
+async fn change(
+    Held(state): Held<State>,
+    Path(rest): Path<String>,
+    Query(query): Query<TagQuery>,
+) -> Answer<StatusCode> {
+    let Some(name) = rest.strip_suffix("/tag") else {
+        return Err(Refusal::new(StatusCode::NOT_FOUND, "page not found"));
+    };
+    let target = if query.tag.is_empty() { query.repo } else { format!("{}:{}", query.repo, query.tag) };
+    state.engine.tag(name, &target).await?;
+    Ok(StatusCode::CREATED)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RemoveQuery {
+    force: Option<String>,
+}
+
+async fn remove(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Answer<Json<Vec<DeleteItem>>> {
+    let removed = state.engine.remove_image(&name, is_true(query.force.as_deref())).await?;
+    let item = |removal| match removal {
+        Removal::Untagged(name) => DeleteItem { untagged: Some(name), deleted: None },
+        Removal::Deleted(id) => DeleteItem { untagged: None, deleted: Some(id) },
+    };
+    Ok(Json(removed.into_iter().map(item).collect()))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CreateQuery {
+    #[serde(rename = "fromImage")]
+    from_image: String,
+    #[serde(rename = "fromSrc")]
+    from_src: String,
+    tag: String,
+}
+
+/// Pulling and importing are not here yet, and say so.
+async fn create(Query(query): Query<CreateQuery>) -> Refusal {
+    if !query.from_src.is_empty() {
+        return Refusal::new(StatusCode::NOT_IMPLEMENTED, "importing a root file system is not supported yet");
+    }
+    let name = if query.tag.is_empty() { query.from_image } else { format!("{}:{}", query.from_image, query.tag) };
+    Refusal::new(
+        StatusCode::NOT_IMPLEMENTED,
+        format!(
+            "image \"{name}\" is not here, and this version of Atoll cannot pull from a registry yet: load an archive of it (atoll load), or make a base image (atoll image bootstrap)"
+        ),
+    )
+}
+
+/// The archive is read while it is received.
+async fn load(Held(state): Held<State>, request: Request) -> Answer<Response> {
+    let (pieces, received) = mpsc::channel(PIECES);
+    tokio::spawn(receive(request.into_body(), pieces));
+    let archive = Archive { received, piece: Bytes::new(), count: 0 };
+    Ok(progress::answer(move |reports| async move {
+        let loaded = state.engine.load(archive, reports).await?;
+        Ok(loaded.into_iter().map(|line| ProgressLine::text(format!("{line}\n"))).collect())
+    }))
+}
+
+async fn receive(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
+    while let Some(frame) = body.frame().await {
+        let piece = match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => Ok(data),
+            // Trailers.
+            Ok(Err(_)) => continue,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        // Whoever reads has seen enough when the other end is gone.
+        if pieces.send(piece).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A body as what blocking code reads.
+struct Archive {
+    received: mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+    count: u64,
+}
+
+impl Read for Archive {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.received.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => self.piece = piece?,
+            }
+        }
+        let count = buffer.len().min(self.piece.len());
+        buffer[..count].copy_from_slice(&self.piece.split_to(count));
+        self.count += count as u64;
+        if self.count > ARCHIVE_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("archive above {ARCHIVE_MAX} bytes")));
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches_reference;
+
+    #[test]
+    fn references_fit_patterns() {
+        let check = |pattern: &str, name: &str, fits: bool| {
+            assert_eq!(matches_reference(pattern, name), fits, "{pattern} {name}");
+        };
+        check("demo", "demo:latest", true);
+        check("demo:latest", "demo:latest", true);
+        check("de*", "demo:latest", true);
+        check("*", "demo:latest", true);
+        check("*", "a/b:1", false);
+        check("a/*", "a/b:1", true);
+        check("demo:1", "demo:latest", false);
+        check("d?mo", "demo:1", true);
+    }
+}

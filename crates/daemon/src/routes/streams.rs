@@ -1,0 +1,123 @@
+//! `/containers/{name}/attach` and `/containers/{name}/logs`: what workloads read and write.
+
+use atoll_api::docker::{MULTIPLEXED_STREAM, RAW_STREAM, parse_time, rfc3339};
+use atoll_engine::{Attach, LogLine, LogQuery, Stream};
+use axum::Router;
+use axum::extract::{Path, Query, Request, State as Held};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+
+use super::State;
+use crate::answer::{Answer, Refusal, is_true, pieces};
+use crate::hijack::{Wish, frame};
+
+pub(super) fn routes() -> Router<State> {
+    Router::new().route("/containers/{name}/attach", post(attach)).route("/containers/{name}/logs", get(logs))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AttachQuery {
+    stream: Option<String>,
+    logs: Option<String>,
+    stdin: Option<String>,
+    stdout: Option<String>,
+    stderr: Option<String>,
+    #[serde(rename = "detachKeys")]
+    detach_keys: String,
+}
+
+async fn attach(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<AttachQuery>,
+    mut request: Request,
+) -> Answer<Response> {
+    if is_true(query.logs.as_deref()) || !is_true(query.stream.as_deref()) {
+        return Err(Refusal::bad("attaching with logs=1 or without stream=1 is not supported: ask for the logs"));
+    }
+    let attach = Attach {
+        stdin: is_true(query.stdin.as_deref()),
+        stdout: is_true(query.stdout.as_deref()),
+        stderr: is_true(query.stderr.as_deref()),
+    };
+    let wish = Wish::of(&mut request, attach.stdin, &query.detach_keys)?;
+    let attachment = state.engine.attach(&name, attach).await?;
+    Ok(wish.couple(attachment))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LogsQuery {
+    follow: Option<String>,
+    stdout: Option<String>,
+    stderr: Option<String>,
+    since: String,
+    until: String,
+    timestamps: Option<String>,
+    tail: String,
+}
+
+async fn logs(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Answer<Response> {
+    let tail = match query.tail.as_str() {
+        "" | "all" => None,
+        // Docker takes what is no number for all.
+        number => number.parse().ok(),
+    };
+    let wanted = LogQuery {
+        stdout: is_true(query.stdout.as_deref()),
+        stderr: is_true(query.stderr.as_deref()),
+        since: parse_time(&query.since)?,
+        until: parse_time(&query.until)?,
+        tail,
+        follow: is_true(query.follow.as_deref()),
+    };
+    if !wanted.stdout && !wanted.stderr {
+        return Err(Refusal::bad("Bad parameters: you must choose at least one stream"));
+    }
+    let terminal = state.engine.inspect(&name)?.workload.command.terminal;
+    let stream = state.engine.logs(&name, wanted)?;
+    let writer = LineWriter { terminal, timestamps: is_true(query.timestamps.as_deref()), within: [false; 2] };
+    let body = pieces((stream, writer), |(mut stream, mut writer)| async move {
+        match stream.next().await? {
+            Ok(line) => Some((writer.encode(&line), (stream, writer))),
+            Err(error) => {
+                tracing::warn!(%error, "a log cannot be read on");
+                None
+            }
+        }
+    });
+    let kind = if terminal { RAW_STREAM } else { MULTIPLEXED_STREAM };
+    Ok(([(header::CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// Writes lines as clients read them.
+struct LineWriter {
+    terminal: bool,
+    timestamps: bool,
+    /// Whether a line of standard output, standard error has begun and not ended.
+    within: [bool; 2],
+}
+
+impl LineWriter {
+    fn encode(&mut self, line: &LogLine) -> Vec<u8> {
+        let within = match line.stream {
+            Stream::Stdout => &mut self.within[0],
+            Stream::Stderr => &mut self.within[1],
+        };
+        let mut text = Vec::new();
+        if self.timestamps && !*within {
+            text.extend_from_slice(rfc3339(line.at).as_bytes());
+            text.push(b' ');
+        }
+        *within = line.partial;
+        text.extend_from_slice(&line.bytes);
+        if self.terminal { text } else { frame(line.stream, &text) }
+    }
+}

@@ -1,0 +1,183 @@
+//! The engine itself: ping, version, facts, events, disk usage, credentials.
+
+use std::collections::BTreeMap;
+
+use atoll_api::docker::{
+    self, API_VERSION, Component, EventQuery, Filters, Info, MIN_API_VERSION, Plugins, Runtime, Version, event_message,
+    matches_event, parse_time,
+};
+use atoll_model::Phase;
+use axum::extract::{Query, State as Held};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::{State, volumes};
+use crate::answer::{Answer, Refusal, pieces};
+
+pub(super) fn routes() -> Router<State> {
+    Router::new()
+        .route("/_ping", get(ping))
+        .route("/version", get(version))
+        .route("/info", get(info))
+        .route("/events", get(events))
+        .route("/system/df", get(disk_usage))
+        .route("/auth", post(auth))
+}
+
+/// Also answers `HEAD`; clients read the version to speak from its headers.
+async fn ping() -> Response {
+    let headers = [
+        ("Api-Version", API_VERSION),
+        ("Docker-Experimental", "false"),
+        ("Ostype", "linux"),
+        ("Builder-Version", ""),
+        ("Cache-Control", "no-cache, no-store, must-revalidate"),
+        ("Swarm", "inactive"),
+        ("Content-Type", "text/plain; charset=utf-8"),
+    ];
+    (headers, "OK").into_response()
+}
+
+async fn version() -> Json<Version> {
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let own = env!("CARGO_PKG_VERSION").to_owned();
+    let details = BTreeMap::from([
+        ("ApiVersion".to_owned(), API_VERSION.to_owned()),
+        ("MinAPIVersion".to_owned(), MIN_API_VERSION.to_owned()),
+        ("Os".to_owned(), "linux".to_owned()),
+        ("Arch".to_owned(), architecture()),
+        ("KernelVersion".to_owned(), kernel.clone()),
+    ]);
+    let engine = Component { name: "Engine".to_owned(), version: own.clone(), details };
+    Json(Version {
+        platform: Component { name: "Atoll".to_owned(), ..Component::default() },
+        components: vec![engine],
+        version: own,
+        api_version: API_VERSION.to_owned(),
+        min_api_version: MIN_API_VERSION.to_owned(),
+        os: "linux".to_owned(),
+        arch: architecture(),
+        kernel_version: kernel,
+        ..Version::default()
+    })
+}
+
+/// As images name it.
+fn architecture() -> String {
+    atoll_oci::Platform::host().architecture
+}
+
+async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
+    let views = state.engine.list();
+    let count = |is: fn(&Phase) -> bool| views.iter().filter(|view| is(&view.phase)).count();
+    let running = count(|phase| matches!(phase, Phase::Running { .. }));
+    let paused = count(|phase| matches!(phase, Phase::Paused { .. }));
+    let own = state.engine.info();
+    let uname = rustix::system::uname();
+    let memory = rustix::system::sysinfo();
+    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    Ok(Json(Info {
+        id: own.id,
+        containers: views.len(),
+        containers_running: running,
+        containers_paused: paused,
+        containers_stopped: views.len() - running - paused,
+        images: state.engine.images().await?.len(),
+        driver: "overlay2".to_owned(),
+        driver_status: vec![["userxattr".to_owned(), "true".to_owned()]],
+        plugins: Plugins {
+            volume: vec!["local".to_owned()],
+            network: vec!["host".to_owned(), "null".to_owned()],
+            log: vec!["local".to_owned()],
+        },
+        memory_limit: true,
+        swap_limit: true,
+        cpu_cfs_period: true,
+        cpu_cfs_quota: true,
+        cpu_shares: true,
+        cpu_set: true,
+        pids_limit: true,
+        system_time: docker::rfc3339(super::containers::now()),
+        logging_driver: "local".to_owned(),
+        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_version: if v2 { "2" } else { "1" }.to_owned(),
+        kernel_version: uname.release().to_string_lossy().into_owned(),
+        operating_system: operating_system(),
+        os_type: "linux".to_owned(),
+        architecture: uname.machine().to_string_lossy().into_owned(),
+        ncpu: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        mem_total: memory.totalram.saturating_mul(memory.mem_unit.into()),
+        docker_root_dir: own.root.display().to_string(),
+        name: uname.nodename().to_string_lossy().into_owned(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtimes: BTreeMap::from([("container".to_owned(), Runtime::default())]),
+        default_runtime: "container".to_owned(),
+        // What runs goes on without the daemon, always.
+        live_restore_enabled: true,
+        security_options: vec!["name=seccomp,profile=builtin".to_owned()],
+        ..Info::default()
+    }))
+}
+
+fn operating_system() -> String {
+    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    line.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> Answer<Response> {
+    let filters = Filters::parse(query.filters.as_deref(), &EventQuery::FILTERS)?;
+    let until = parse_time(&query.until)?;
+    let stream = state.engine.events(parse_time(&query.since)?);
+    let body = pieces((stream, filters), move |(mut stream, filters)| async move {
+        loop {
+            let event = match until {
+                None => stream.next().await?,
+                Some(until) => {
+                    let left = u64::try_from(until.0 - super::containers::now().0).unwrap_or(0);
+                    let wait = std::time::Duration::from_nanos(left);
+                    match stream.next_kept() {
+                        Some(event) => event,
+                        None => tokio::time::timeout(wait, stream.next()).await.ok()??,
+                    }
+                }
+            };
+            if until.is_some_and(|until| event.at > until) {
+                return None;
+            }
+            if matches_event(&filters, &event) {
+                let mut line = serde_json::to_vec(&event_message(&event)).unwrap_or_default();
+                line.push(b'\n');
+                return Some((line, (stream, filters)));
+            }
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+async fn disk_usage(Held(state): Held<State>) -> Answer<Json<Value>> {
+    let usage = state.engine.usage().await?;
+    let views = state.engine.list();
+    let images: Vec<Value> = state.engine.images().await?.iter().map(|image| {
+        let users = views.iter().filter(|view| view.workload.image.manifest == image.manifest.digest).count();
+        json!({"Id": image.id, "Size": image.size, "Containers": users, "RepoTags": image.names.iter().map(|name| name.familiar()).collect::<Vec<_>>()})
+    }).collect();
+    let containers: Vec<Value> = views.iter().map(|view| {
+        json!({"Id": view.workload.id, "Names": [format!("/{}", view.workload.name)], "State": view.phase.status(), "Image": view.workload.image.name})
+    }).collect();
+    let volumes: Vec<_> = state.engine.volumes().iter().map(volumes::shown).collect();
+    Ok(Json(json!({
+        "LayersSize": usage.layers + usage.blobs,
+        "Images": images,
+        "Containers": containers,
+        "Volumes": volumes,
+        "BuildCache": [],
+    })))
+}
+
+async fn auth() -> Refusal {
+    Refusal::new(StatusCode::NOT_IMPLEMENTED, "logging in to a registry is not supported yet")
+}

@@ -1,0 +1,179 @@
+//! The metadata: one embedded transactional file with a schema version.
+//!
+//! Tables of this crate: `engine/meta` (schema version, the root's id, the cgroup parent), `engine/workloads` (id →
+//! what was asked for, as JSON), `engine/ended` (id → how its last run ended), `engine/volumes` (name → volume). Names
+//! of workloads are part of their record; uniqueness is checked in memory by the one process that has the file open.
+//! A record that a later version wrote is not touched: the file is refused as a whole by its schema version.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use atoll_model::{Exit, Timestamp, Volume, Workload};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+/// The schema that this code reads and writes.
+const SCHEMA: &str = "1";
+
+const META: TableDefinition<'_, &str, &str> = TableDefinition::new("engine/meta");
+const WORKLOADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("engine/workloads");
+const ENDED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("engine/ended");
+const VOLUMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("engine/volumes");
+
+/// Bytes of the page cache: metadata is small, and the daemon is to be.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// How the last run of a workload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LastRun {
+    pub(crate) started: Timestamp,
+    /// `None`: its start failed with `failure`.
+    pub(crate) exit: Option<Exit>,
+    pub(crate) failure: Option<i32>,
+}
+
+/// The open metadata.
+#[derive(Clone, Debug)]
+pub(crate) struct Db {
+    database: Arc<Database>,
+}
+
+/// A change of the metadata; what one call writes is there as a whole or not at all.
+#[derive(Debug)]
+pub(crate) enum Change<'a> {
+    PutWorkload(&'a Workload),
+    RemoveWorkload(&'a str),
+    PutEnded(&'a str, LastRun),
+    PutVolume(&'a Volume),
+    RemoveVolume(&'a str),
+}
+
+/// When a change must be on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// Before the call returns.
+    Now,
+    /// With the next change that is; recovery copes with its loss.
+    Later,
+}
+
+impl Db {
+    /// Opens or makes `atoll.redb` in `root`.
+    pub(crate) fn open(root: &Path) -> Result<Self, Error> {
+        let path = root.join("atoll.redb");
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
+        let db = Self { database: Arc::new(database) };
+        match db.meta("schema")? {
+            None => {
+                let write = db.database.begin_write()?;
+                write.open_table(META)?.insert("schema", SCHEMA)?;
+                write.open_table(WORKLOADS)?;
+                write.open_table(ENDED)?;
+                write.open_table(VOLUMES)?;
+                write.commit()?;
+            }
+            Some(schema) if schema == SCHEMA => {}
+            Some(schema) => {
+                return Err(Error::Unsupported(format!(
+                    "{} has schema {schema}, this program knows {SCHEMA}: use the version of Atoll that wrote it, or another --root",
+                    path.display()
+                )));
+            }
+        }
+        Ok(db)
+    }
+
+    /// The handle that other crates keep their tables in.
+    pub(crate) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database)
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<String>, Error> {
+        let read = self.database.begin_read()?;
+        match read.open_table(META) {
+            Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_owned())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The value of a key, which is chosen once.
+    pub(crate) fn meta_or_insert(&self, key: &str, choose: impl FnOnce() -> String) -> Result<String, Error> {
+        if let Some(value) = self.meta(key)? {
+            return Ok(value);
+        }
+        let value = choose();
+        let write = self.database.begin_write()?;
+        write.open_table(META)?.insert(key, value.as_str())?;
+        write.commit()?;
+        Ok(value)
+    }
+
+    /// Writes changes in one transaction.
+    pub(crate) fn apply(&self, changes: &[Change<'_>], when: When) -> Result<(), Error> {
+        let mut write = self.database.begin_write()?;
+        if when == When::Later {
+            write.set_durability(Durability::None).map_err(redb::Error::from)?;
+        }
+        for change in changes {
+            match change {
+                Change::PutWorkload(workload) => {
+                    write.open_table(WORKLOADS)?.insert(workload.id.as_str(), encode(workload).as_slice())?;
+                }
+                Change::RemoveWorkload(id) => {
+                    write.open_table(WORKLOADS)?.remove(id)?;
+                    write.open_table(ENDED)?.remove(id)?;
+                }
+                Change::PutEnded(id, last) => {
+                    write.open_table(ENDED)?.insert(id, encode(last).as_slice())?;
+                }
+                Change::PutVolume(volume) => {
+                    write.open_table(VOLUMES)?.insert(volume.name.as_str(), encode(volume).as_slice())?;
+                }
+                Change::RemoveVolume(name) => {
+                    write.open_table(VOLUMES)?.remove(name)?;
+                }
+            }
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+    /// Every workload with how its last run ended.
+    pub(crate) fn workloads(&self) -> Result<Vec<(Workload, Option<LastRun>)>, Error> {
+        let read = self.database.begin_read()?;
+        let ended = read.open_table(ENDED)?;
+        let mut all = Vec::new();
+        for item in read.open_table(WORKLOADS)?.iter()? {
+            let (id, value) = item?;
+            let last = ended.get(id.value())?.map(|value| decode(value.value())).transpose()?;
+            all.push((decode(value.value())?, last));
+        }
+        Ok(all)
+    }
+
+    /// Every volume.
+    pub(crate) fn volumes(&self) -> Result<Vec<Volume>, Error> {
+        let read = self.database.begin_read()?;
+        let table = read.open_table(VOLUMES)?;
+        let mut all = Vec::new();
+        for item in table.iter()? {
+            all.push(decode(item?.1.value())?);
+        }
+        Ok(all)
+    }
+}
+
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records are plain data with string keys")
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Host {
+        doing: "reading a record of the metadata".to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, error),
+    })
+}

@@ -1,0 +1,202 @@
+//! The engine itself: what it holds, how it is opened, how things are found by name.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use atoll_model::{EventKind, Timestamp, WorkloadId};
+use atoll_store::Store;
+
+use crate::db::Db;
+use crate::entry::Entry;
+use crate::events::Events;
+use crate::runtime::ContainerDriver;
+use crate::{Error, EventStream, Settings, host};
+
+/// One host's truth. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) db: Db,
+    pub(crate) store: Store,
+    pub(crate) driver: ContainerDriver,
+    pub(crate) events: Events,
+    pub(crate) registry: RwLock<Registry>,
+    pub(crate) volumes: Mutex<crate::volume::Volumes>,
+    info: Info,
+}
+
+/// Every workload, by id and by name.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    entries: HashMap<WorkloadId, Arc<Entry>>,
+    names: HashMap<String, WorkloadId>,
+}
+
+/// What an engine says of itself.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// The identifier of its root: names of cgroups derive from it.
+    pub id: String,
+    /// Where it keeps things.
+    pub root: PathBuf,
+    /// The cgroup below which workloads get theirs.
+    pub cgroup_parent: String,
+}
+
+impl Engine {
+    /// Opens the state in `settings.root`, and takes over what an earlier engine left behind.
+    ///
+    /// # Errors
+    /// When the state cannot be read, is of a later version, or is open elsewhere.
+    pub async fn open(settings: Settings) -> Result<Self, Error> {
+        host::make_folder(&settings.root)?;
+        host::make_folder(&settings.run)?;
+        let (db, store, info) = {
+            let settings = settings.clone();
+            host::blocking(move || open_state(&settings)).await?
+        };
+        let driver = ContainerDriver::new(settings.shim.clone(), info.cgroup_parent.clone());
+        let volumes = Mutex::new(crate::volume::Volumes::load(&db)?);
+        let shared = Shared {
+            settings,
+            db,
+            store,
+            driver,
+            events: Events::default(),
+            registry: RwLock::default(),
+            volumes,
+            info,
+        };
+        let engine = Self { shared: Arc::new(shared) };
+        engine.recover().await?;
+        Ok(engine)
+    }
+
+    /// What the engine says of itself.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        self.shared.info.clone()
+    }
+
+    /// Events since a time (none: from now on), and all that follow.
+    #[must_use]
+    pub fn events(&self, since: Option<Timestamp>) -> EventStream {
+        self.shared.events.watch(since)
+    }
+
+    /// A workload by name, id or unambiguous beginning of its id.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Entry>, Error> {
+        let registry = self.registry();
+        let plain = name.strip_prefix('/').unwrap_or(name);
+        if let Ok(id) = plain.parse::<WorkloadId>()
+            && let Some(entry) = registry.entries.get(&id)
+        {
+            return Ok(Arc::clone(entry));
+        }
+        if let Some(entry) = registry.names.get(plain).and_then(|id| registry.entries.get(id)) {
+            return Ok(Arc::clone(entry));
+        }
+        let mut fitting = registry.entries.values().filter(|entry| entry.id.as_str().starts_with(plain));
+        match (fitting.next(), fitting.next()) {
+            (Some(entry), None) if !plain.is_empty() => Ok(Arc::clone(entry)),
+            (Some(_), Some(_)) if !plain.is_empty() => Err(Error::Ambiguous(name.to_owned())),
+            _ => Err(Error::NoWorkload(name.to_owned())),
+        }
+    }
+
+    /// Every workload, newest first.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        let mut entries: Vec<_> = self.registry().entries.values().cloned().collect();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.workload().created));
+        entries
+    }
+
+    /// Adds a workload, unless its name is taken.
+    pub(crate) fn register(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        let mut registry = self.registry_mut();
+        let name = entry.workload().name.clone();
+        registry.claim(&name, &entry.id)?;
+        registry.entries.insert(entry.id.clone(), Arc::clone(entry));
+        Ok(())
+    }
+
+    /// Gives a workload another name, if that is free; the old one is free afterwards.
+    pub(crate) fn reclaim(&self, id: &WorkloadId, old: &str, new: &str) -> Result<(), Error> {
+        let mut registry = self.registry_mut();
+        registry.claim(new, id)?;
+        registry.names.remove(old);
+        Ok(())
+    }
+
+    /// Forgets a workload.
+    pub(crate) fn unregister(&self, entry: &Entry) {
+        let mut registry = self.registry_mut();
+        registry.names.remove(&entry.workload().name);
+        registry.entries.remove(&entry.id);
+    }
+
+    fn registry(&self) -> std::sync::RwLockReadGuard<'_, Registry> {
+        self.shared.registry.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn registry_mut(&self) -> std::sync::RwLockWriteGuard<'_, Registry> {
+        self.shared.registry.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that something happened to a workload.
+    pub(crate) fn say(&self, entry: &Entry, action: &str, more: &[(&str, String)]) {
+        let workload = entry.workload();
+        let mut attributes = workload.labels.clone();
+        attributes.insert("image".to_owned(), workload.image.name.clone());
+        attributes.insert("name".to_owned(), workload.name.clone());
+        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.shared.events.emit(EventKind::Container, action, entry.id.as_str(), attributes);
+    }
+
+    /// The durable folder of a workload: its log and the files that are mounted over its `/etc`.
+    pub(crate) fn folder(&self, id: &WorkloadId) -> PathBuf {
+        self.shared.settings.root.join("workloads").join(id.as_str())
+    }
+
+    /// The folder of a workload that is gone at reboot: its supervisor's socket and records.
+    pub(crate) fn run_folder(&self, id: &WorkloadId) -> PathBuf {
+        self.shared.settings.run.join("w").join(id.as_str())
+    }
+}
+
+impl Registry {
+    fn claim(&mut self, name: &str, id: &WorkloadId) -> Result<(), Error> {
+        match self.names.get(name) {
+            Some(holder) if holder != id => {
+                Err(Error::NameTaken { name: name.to_owned(), holder: holder.to_string() })
+            }
+            _ => {
+                self.names.insert(name.to_owned(), id.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+fn open_state(settings: &Settings) -> Result<(Db, Store, Info), Error> {
+    let db = Db::open(&settings.root)?;
+    let store = Store::open(&settings.root.join("store"), db.database())?;
+    let fresh: [u8; 4] = host::random()?;
+    let id = db.meta_or_insert("root", || format!("{:08x}", u32::from_be_bytes(fresh)))?;
+    let configured = settings.cgroup_parent.clone();
+    let cgroup_parent = db.meta_or_insert("cgroup", || configured.unwrap_or_else(|| default_parent(&id)))?;
+    Ok((db, store, Info { id, root: settings.root.clone(), cgroup_parent }))
+}
+
+/// Where workloads go when nobody said otherwise. Under systemd the daemon may have been started from any login, whose
+/// cgroup goes with it, so the place is absolute; elsewhere (a sandbox, another container) it is below the daemon's
+/// own cgroup, because the rest of the tree is somebody else's.
+fn default_parent(id: &str) -> String {
+    if Path::new("/run/systemd/system").is_dir() { format!("/atoll-{id}") } else { format!("atoll-{id}") }
+}

@@ -1,0 +1,207 @@
+//! One workload in memory: what was asked for, where it stands, and who is interested.
+//!
+//! Whatever changes a workload holds [`Entry::operation`] while it does, so that a start, a stop and a removal never
+//! overlap. Where it stands is published in a watch channel: everyone who waits, waits on that.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use atoll_model::{Exit, Phase, Transition, Workload, WorkloadId, next};
+use tokio::sync::watch;
+
+use crate::attach::Waiting;
+use crate::exec::ExecSession;
+use crate::runtime::Handle;
+use crate::Error;
+
+/// Where a workload stands, as it is published.
+#[derive(Clone, Debug)]
+pub(crate) struct Standing {
+    pub(crate) phase: Phase,
+    /// Runs that have ended since the daemon knows it.
+    pub(crate) exits: u64,
+    /// How the last of them, or the last start that failed, ended.
+    pub(crate) last: Option<Exit>,
+    /// Why the last start failed.
+    pub(crate) failure: String,
+    pub(crate) removed: bool,
+}
+
+/// One workload in memory.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: WorkloadId,
+    workload: RwLock<Arc<Workload>>,
+    pub(crate) standing: watch::Sender<Standing>,
+    pub(crate) operation: tokio::sync::Mutex<()>,
+    live: Mutex<Live>,
+}
+
+/// What exists only while a workload runs, or until it does.
+#[derive(Debug, Default)]
+struct Live {
+    handle: Option<Handle>,
+    /// Clients that attached before the start.
+    waiting: Vec<Waiting>,
+    execs: BTreeMap<String, ExecSession>,
+}
+
+/// A workload as callers see it.
+#[derive(Clone, Debug)]
+pub struct WorkloadView {
+    /// What was asked for.
+    pub workload: Arc<Workload>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why its last start failed; empty if it did not.
+    pub failure: String,
+    /// Exec sessions that exist.
+    pub execs: Vec<String>,
+    /// The folder of its log files.
+    pub log: PathBuf,
+}
+
+/// What a caller waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitCondition {
+    /// That it does not run: at once, when it does not.
+    NotRunning,
+    /// The end of the run that goes on, or of the next one.
+    NextExit,
+    /// That it is gone.
+    Removed,
+}
+
+/// Somebody waiting, from the moment it was made.
+#[derive(Debug)]
+pub struct Waiter {
+    receiver: watch::Receiver<Standing>,
+    condition: WaitCondition,
+    exits: u64,
+}
+
+impl Entry {
+    pub(crate) fn new(workload: Workload, phase: Phase) -> Self {
+        let last = match &phase {
+            Phase::Exited { exit, .. } => Some(*exit),
+            _ => None,
+        };
+        let standing = Standing { phase, exits: 0, last, failure: String::new(), removed: false };
+        Self {
+            id: workload.id.clone(),
+            workload: RwLock::new(Arc::new(workload)),
+            standing: watch::Sender::new(standing),
+            operation: tokio::sync::Mutex::default(),
+            live: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn workload(&self) -> Arc<Workload> {
+        Arc::clone(&self.workload.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn replace_workload(&self, workload: Workload) {
+        *self.workload.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(workload);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.standing.borrow().phase.clone()
+    }
+
+    /// Applies a transition and publishes the new phase.
+    pub(crate) fn advance(&self, transition: &Transition) -> Result<(), Error> {
+        let mut refused = None;
+        self.standing.send_if_modified(|standing| match next(&standing.phase, transition) {
+            Ok(phase) => {
+                match transition {
+                    Transition::Exit(exit) => {
+                        standing.exits += 1;
+                        standing.last = Some(*exit);
+                    }
+                    Transition::Failed { code, at } => {
+                        standing.last = Some(Exit { code: *code, oom_killed: false, at: *at });
+                    }
+                    Transition::Start => standing.failure.clear(),
+                    _ => {}
+                }
+                standing.phase = phase;
+                true
+            }
+            Err(reason) => {
+                refused = Some(reason);
+                false
+            }
+        });
+        match refused {
+            None => Ok(()),
+            Some(reason) => Err(Error::Refused { id: self.id.short().to_string(), reason }),
+        }
+    }
+
+    pub(crate) fn handle(&self) -> Option<Handle> {
+        self.live().handle.clone()
+    }
+
+    /// The handle of a workload that has processes.
+    pub(crate) fn running(&self) -> Result<Handle, Error> {
+        let live = self.phase().is_live();
+        self.handle().filter(|_| live).ok_or_else(|| Error::Refused {
+            id: self.id.short().to_string(),
+            reason: atoll_model::Refused::NotRunning,
+        })
+    }
+
+    pub(crate) fn set_handle(&self, handle: Option<Handle>) {
+        self.live().handle = handle;
+    }
+
+    pub(crate) fn push_waiting(&self, waiting: Waiting) {
+        self.live().waiting.push(waiting);
+    }
+
+    pub(crate) fn take_waiting(&self) -> Vec<Waiting> {
+        std::mem::take(&mut self.live().waiting)
+    }
+
+    /// Looks at, or changes, the exec sessions.
+    pub(crate) fn execs<T>(&self, with: impl FnOnce(&mut BTreeMap<String, ExecSession>) -> T) -> T {
+        with(&mut self.live().execs)
+    }
+
+    pub(crate) fn wait(&self, condition: WaitCondition) -> Waiter {
+        let receiver = self.standing.subscribe();
+        let exits = receiver.borrow().exits;
+        Waiter { receiver, condition, exits }
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter {
+    /// Waits; how the workload ended, or a code of 0 for one that never ran.
+    pub async fn done(mut self) -> Exit {
+        let (condition, exits) = (self.condition, self.exits);
+        let met = |standing: &Standing| {
+            standing.removed
+                || match condition {
+                    WaitCondition::NotRunning => {
+                        !standing.phase.is_live() && !matches!(standing.phase, Phase::Starting { .. })
+                    }
+                    WaitCondition::NextExit => standing.exits > exits,
+                    WaitCondition::Removed => false,
+                }
+        };
+        // The channel closes only with the entry, and then the workload is gone.
+        let last = match self.receiver.wait_for(met).await {
+            Ok(standing) => standing.last,
+            Err(_) => None,
+        };
+        last.unwrap_or(Exit { code: 0, oom_killed: false, at: atoll_model::Timestamp::NEVER })
+    }
+}
+
+#[cfg(test)]
+mod tests;

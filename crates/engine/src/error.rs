@@ -1,0 +1,165 @@
+//! Why the engine could not do what it was asked.
+
+use atoll_model::{InvalidName, Refused};
+use atoll_oci::reference::ReferenceError;
+
+use crate::runtime;
+
+/// What a caller can make of an [`Error`]; the Docker API has a status code for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// There is no such thing.
+    NotFound,
+    /// It does not fit the state that something is in.
+    Conflict,
+    /// The request contradicts itself or does not parse.
+    Invalid,
+    /// This host or this wall cannot do it, or Atoll cannot yet.
+    Unsupported,
+    /// It is so already.
+    NotModified,
+    /// Something of the host failed.
+    Internal,
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No workload of that name or id.
+    #[error("No such container: {0}")]
+    NoWorkload(String),
+    /// No image of that name or id.
+    #[error("No such image: {0}")]
+    NoImage(String),
+    /// No volume of that name.
+    #[error("get {0}: no such volume")]
+    NoVolume(String),
+    /// No exec session of that id.
+    #[error("No such exec instance: {0}")]
+    NoExec(String),
+    /// An abbreviation that fits more than one thing.
+    #[error("multiple IDs found with provided prefix: {0}")]
+    Ambiguous(String),
+    /// A name that is taken.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        holder: String,
+    },
+    /// It does not fit the phase.
+    #[error("container {id} cannot do that: {reason}")]
+    Refused {
+        /// The workload.
+        id: String,
+        /// Why.
+        reason: Refused,
+    },
+    /// Something else holds it.
+    #[error("{0}")]
+    InUse(String),
+    /// It is so already.
+    #[error("nothing to do: it is so already")]
+    NotModified,
+    /// The request contradicts itself or does not parse.
+    #[error("{0}")]
+    Invalid(String),
+    /// Not on this host, by this wall, or not yet.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The driver failed.
+    #[error("{0}")]
+    Driver(#[from] runtime::Error),
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] atoll_store::Error),
+    /// A program that was run for what it leaves behind did not succeed.
+    #[error("{what} failed with exit code {code}:\n{said}")]
+    StepFailed {
+        /// What it was for.
+        what: String,
+        /// Its exit code.
+        code: i32,
+        /// The end of its output.
+        said: String,
+    },
+    /// Making a base image failed.
+    #[error("{0}")]
+    Bootstrap(#[from] atoll_debian::Error),
+    /// The metadata could not be read or written.
+    #[error("metadata: {0}")]
+    Database(#[from] redb::Error),
+    /// Something of the host failed.
+    #[error("{doing}: {source}")]
+    Host {
+        /// What was being done.
+        doing: String,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What a caller can make of it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoWorkload(_) | Self::NoImage(_) | Self::NoVolume(_) | Self::NoExec(_) => Kind::NotFound,
+            Self::Ambiguous(_) | Self::Invalid(_) => Kind::Invalid,
+            Self::NameTaken { .. } | Self::Refused { .. } | Self::InUse(_) => Kind::Conflict,
+            Self::NotModified => Kind::NotModified,
+            Self::Unsupported(_) => Kind::Unsupported,
+            Self::Driver(error) => match error.kind() {
+                runtime::ErrorKind::Invalid => Kind::Invalid,
+                runtime::ErrorKind::Unsupported => Kind::Unsupported,
+                runtime::ErrorKind::NotNow => Kind::Conflict,
+                runtime::ErrorKind::CommandNotFound | runtime::ErrorKind::CommandNotExecutable => Kind::Invalid,
+                runtime::ErrorKind::Internal => Kind::Internal,
+            },
+            Self::StepFailed { .. } | Self::Store(_) | Self::Bootstrap(_) | Self::Database(_) | Self::Host { .. } => Kind::Internal,
+        }
+    }
+
+    /// The exit code of a start that did not reach the program, when this is one: 126, 127 or 128.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            Self::Driver(error) => Some(match error.kind() {
+                runtime::ErrorKind::CommandNotFound => 127,
+                runtime::ErrorKind::CommandNotExecutable => 126,
+                _ => 128,
+            }),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn host(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.into();
+        move |source| Self::Host { doing, source }
+    }
+}
+
+impl From<InvalidName> for Error {
+    fn from(error: InvalidName) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+impl From<ReferenceError> for Error {
+    fn from(error: ReferenceError) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+/// Each of redb's error types says the same to us: the metadata could not be read or written.
+macro_rules! from_redb {
+    ($($error:ty),*) => { $(impl From<$error> for Error {
+        fn from(error: $error) -> Self {
+            Self::Database(error.into())
+        }
+    })* };
+}
+from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError, redb::DatabaseError);

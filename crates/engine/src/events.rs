@@ -1,0 +1,86 @@
+//! What happened on this host, for those who watch.
+//!
+//! Events are kept in memory, the last [`KEPT`] of them: a watcher first gets those since the time it names, then what
+//! follows, none twice. A watcher that falls [`QUEUED`] behind misses events and goes on; the host never waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use atoll_model::{Actor, Event, EventKind, Timestamp};
+use tokio::sync::broadcast;
+
+use crate::host;
+
+/// Events that are kept for replay, as Docker does.
+const KEPT: usize = 256;
+/// Events that wait for one watcher.
+const QUEUED: usize = 1024;
+
+/// Where events go.
+#[derive(Debug)]
+pub(crate) struct Events {
+    sender: broadcast::Sender<Event>,
+    kept: Mutex<VecDeque<Event>>,
+}
+
+/// Events one after the other.
+#[derive(Debug)]
+pub struct EventStream {
+    replay: VecDeque<Event>,
+    receiver: broadcast::Receiver<Event>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { sender: broadcast::channel(QUEUED).0, kept: Mutex::default() }
+    }
+}
+
+impl Events {
+    /// Says that something happened now.
+    pub(crate) fn emit(&self, kind: EventKind, action: impl Into<String>, id: &str, attributes: BTreeMap<String, String>) {
+        let actor = Actor { id: id.to_owned(), attributes };
+        let event = Event { kind, action: action.into(), actor, at: host::now() };
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event.clone());
+        // Under the lock, so that a new watcher's replay and its live events neither overlap nor leave a gap. Nobody
+        // watching is no error.
+        drop(self.sender.send(event));
+    }
+
+    /// Events since a time (none: from now on), and all that follow.
+    pub(crate) fn watch(&self, since: Option<Timestamp>) -> EventStream {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let replay = match since {
+            Some(since) => kept.iter().filter(|event| event.at >= since).cloned().collect(),
+            None => VecDeque::new(),
+        };
+        EventStream { replay, receiver: self.sender.subscribe() }
+    }
+}
+
+impl EventStream {
+    /// The next event; `None` when the engine has closed.
+    pub async fn next(&mut self) -> Option<Event> {
+        if let Some(event) = self.replay.pop_front() {
+            return Some(event);
+        }
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "a watcher of events is too slow");
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event of the replay, without waiting for new ones.
+    pub fn next_kept(&mut self) -> Option<Event> {
+        self.replay.pop_front()
+    }
+}

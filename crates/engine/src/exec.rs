@@ -1,0 +1,207 @@
+//! Further programs inside a running workload.
+//!
+//! A session is made, then started, then ends: each step is a request of its own in the Docker API. Sessions belong to
+//! a run of their workload and go with it; those of an earlier daemon are known by what their supervisor says.
+
+use std::sync::Arc;
+
+use atoll_model::{Exit, WorkloadId};
+
+use crate::attach::{Attach, Attachment};
+use crate::entry::Entry;
+use crate::runtime::{ExecPlan, Size, Target};
+use crate::{Engine, Error, host};
+
+/// Sessions that one workload may have at a time, ended ones included until it ends.
+const SESSIONS_MAX: usize = 4096;
+
+/// What to run inside a workload.
+#[derive(Clone, Debug, Default)]
+pub struct ExecDraft {
+    /// The command line.
+    pub args: Vec<String>,
+    /// Added to the workload's environment.
+    pub env: Vec<String>,
+    /// Where it starts; empty is where the workload does.
+    pub working_dir: String,
+    /// Who runs it; empty is whoever runs the workload.
+    pub user: String,
+    /// Whether its streams are a terminal.
+    pub terminal: bool,
+    /// Whether it has all capabilities.
+    pub privileged: bool,
+    /// Which streams the caller will be coupled to.
+    pub attach: Attach,
+}
+
+/// A session as callers see it.
+#[derive(Clone, Debug)]
+pub struct ExecView {
+    /// Its identifier: 64 hexadecimal digits.
+    pub id: String,
+    /// The workload it is in.
+    pub workload: WorkloadId,
+    /// What was asked for.
+    pub draft: ExecDraft,
+    /// Whether it runs.
+    pub running: bool,
+    /// How it ended.
+    pub exit: Option<i32>,
+    /// Its process, in the host's pid namespace; 0 before and after.
+    pub pid: i32,
+}
+
+/// A session in memory.
+#[derive(Debug)]
+pub(crate) struct ExecSession {
+    draft: ExecDraft,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    Made,
+    Running { pid: i32 },
+    Ended { code: i32 },
+}
+
+impl Engine {
+    /// Makes a session in a running workload.
+    ///
+    /// # Errors
+    /// When the workload does not run, or is paused.
+    pub fn exec_create(&self, name: &str, draft: ExecDraft) -> Result<String, Error> {
+        let entry = self.find(name)?;
+        if draft.args.is_empty() {
+            return Err(Error::Invalid("No exec command specified".to_owned()));
+        }
+        entry.running()?;
+        let id = host::new_id()?.to_string();
+        let full = entry.execs(|execs| {
+            if execs.len() >= SESSIONS_MAX {
+                execs.retain(|_, session| !matches!(session.stage, Stage::Ended { .. }));
+            }
+            let full = execs.len() >= SESSIONS_MAX;
+            if !full {
+                execs.insert(id.clone(), ExecSession { draft: draft.clone(), stage: Stage::Made });
+            }
+            full
+        });
+        if full {
+            return Err(Error::InUse(format!("this container has {SESSIONS_MAX} exec sessions that have not ended")));
+        }
+        self.say(&entry, &format!("exec_create: {}", draft.args.join(" ")), &[("execID", id.clone())]);
+        Ok(id)
+    }
+
+    /// Runs a session's program, coupled to the caller unless `detach`.
+    ///
+    /// # Errors
+    /// When it was started before, or its program cannot be run ([`Error::exit_code`]).
+    pub async fn exec_start(&self, id: &str, size: Option<Size>, detach: bool) -> Result<Option<Attachment>, Error> {
+        let (entry, draft) = self.find_exec(id, |session| match session.stage {
+            Stage::Made => Ok(session.draft.clone()),
+            Stage::Running { .. } => Err(Error::InUse(format!("Exec instance {id} is already running"))),
+            Stage::Ended { .. } => Err(Error::InUse(format!("Exec instance {id} has already run"))),
+        })?;
+        let draft = draft?;
+        let handle = entry.running()?;
+        let what = draft.args.join(" ");
+        let plan = ExecPlan {
+            id: id.to_owned(),
+            workload: entry.workload(),
+            args: draft.args,
+            env: draft.env,
+            working_dir: draft.working_dir,
+            user: draft.user,
+            privileged: draft.privileged,
+            terminal: draft.terminal.then(|| size.unwrap_or_default()),
+            attach: if detach { Attach::default() } else { draft.attach },
+        };
+        // Marked before it runs, so that an end that comes at once finds it.
+        entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Running { pid: 0 }));
+        match handle.exec(plan).await {
+            Ok((pid, streams)) => {
+                entry.execs(|execs| {
+                    if let Some(session) = execs.get_mut(id)
+                        && matches!(session.stage, Stage::Running { .. })
+                    {
+                        session.stage = Stage::Running { pid };
+                    }
+                });
+                self.say(&entry, &format!("exec_start: {what}"), &[("execID", id.to_owned())]);
+                Ok((!detach).then(|| Attachment::open(draft.terminal, streams)))
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                let code = error.exit_code().unwrap_or(126);
+                entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Ended { code }));
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes the size of a session's terminal.
+    ///
+    /// # Errors
+    /// When it does not run or has no terminal.
+    pub async fn exec_resize(&self, id: &str, size: Size) -> Result<(), Error> {
+        let (entry, _) = self.find_exec(id, |_| ())?;
+        Ok(entry.running()?.resize(Target::Exec(id.to_owned()), size).await?)
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// When there is none of that id.
+    pub fn exec_inspect(&self, id: &str) -> Result<ExecView, Error> {
+        let (entry, (draft, stage)) = self.find_exec(id, |session| (session.draft.clone(), session.stage))?;
+        let (running, exit, pid) = match stage {
+            Stage::Made => (false, None, 0),
+            Stage::Running { pid } => (true, None, pid),
+            Stage::Ended { code } => (false, Some(code), 0),
+        };
+        Ok(ExecView { id: id.to_owned(), workload: entry.id.clone(), draft, running, exit, pid })
+    }
+
+    pub(crate) fn exec_ended(&self, entry: &Entry, id: &str, exit: Exit) {
+        entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Ended { code: exit.code }));
+        self.say(entry, "exec_die", &[("execID", id.to_owned()), ("exitCode", exit.code.to_string())]);
+    }
+
+    /// The run is over, and with it every session: those that still ran were killed. They can be asked about until the
+    /// next start.
+    pub(crate) fn end_execs(&self, entry: &Entry) {
+        entry.execs(|execs| {
+            for session in execs.values_mut() {
+                if matches!(session.stage, Stage::Running { .. }) {
+                    session.stage = Stage::Ended { code: 137 };
+                }
+            }
+        });
+    }
+
+    /// Sessions of an earlier daemon.
+    pub(crate) fn adopt_execs(&self, entry: &Entry, ids: Vec<String>) {
+        entry.execs(|execs| {
+            for id in ids {
+                execs.insert(id, ExecSession { draft: ExecDraft::default(), stage: Stage::Running { pid: 0 } });
+            }
+        });
+    }
+
+    fn find_exec<T>(&self, id: &str, with: impl Fn(&ExecSession) -> T) -> Result<(Arc<Entry>, T), Error> {
+        for entry in self.entries() {
+            if let Some(found) = entry.execs(|execs| execs.get(id).map(&with)) {
+                return Ok((entry, found));
+            }
+        }
+        Err(Error::NoExec(id.to_owned()))
+    }
+}
+
+fn set_stage(session: Option<&mut ExecSession>, stage: Stage) {
+    if let Some(session) = session {
+        session.stage = stage;
+    }
+}

@@ -1,0 +1,331 @@
+//! Images of this host: which there are, what they are called, how they go.
+//!
+//! A name is a link in the store from a canonical reference to a manifest. An image whose last name was given to
+//! another keeps one that is its own digest: it is dangling, and shown without a name until somebody removes it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read;
+
+use atoll_model::EventKind;
+use atoll_oci::config::ImageConfig;
+use atoll_oci::reference::is_image_id;
+use atoll_oci::{Descriptor, Digest, Reference};
+use atoll_store::failpoint;
+
+use crate::{Engine, Error, host};
+
+/// An image as callers see it.
+#[derive(Clone, Debug)]
+pub struct ImageView {
+    /// Digest of its configuration: what Docker calls its id.
+    pub id: Digest,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// What it is called.
+    pub names: Vec<Reference>,
+    /// Its configuration.
+    pub config: ImageConfig,
+    /// Bytes of its unpacked layers.
+    pub size: u64,
+    /// Its layers, bottom first: the digest of the plain tar and the bytes unpacked.
+    pub layers: Vec<(Digest, u64)>,
+}
+
+/// What a removal did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// A name is gone.
+    Untagged(String),
+    /// An image is gone.
+    Deleted(String),
+}
+
+/// Where progress of long work is reported; reports that nobody takes are dropped.
+pub type Progress = tokio::sync::mpsc::Sender<ProgressEvent>;
+
+/// How far long work has got.
+#[derive(Clone, Debug)]
+pub struct ProgressEvent {
+    /// Which part of it.
+    pub id: String,
+    /// What is being done, for people.
+    pub status: String,
+    /// How much is done.
+    pub current: u64,
+    /// Of how much, when that is known.
+    pub total: Option<u64>,
+}
+
+/// What the state takes on the disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// Bytes of unpacked layers.
+    pub layers: u64,
+    /// Bytes of blobs.
+    pub blobs: u64,
+}
+
+impl Engine {
+    /// Every image, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn images(&self) -> Result<Vec<ImageView>, Error> {
+        let engine = self.clone();
+        host::blocking(move || engine.read_images()).await
+    }
+
+    /// One image by reference, digest, id or unambiguous beginning of its id.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub async fn image(&self, name: &str) -> Result<ImageView, Error> {
+        let engine = self.clone();
+        let name = name.to_owned();
+        host::blocking(move || engine.find_image(&name)).await
+    }
+
+    fn read_images(&self) -> Result<Vec<ImageView>, Error> {
+        let mut names: BTreeMap<Digest, (Descriptor, Vec<Reference>)> = BTreeMap::new();
+        for (name, target) in self.shared.store.links()? {
+            let (_, list) = names.entry(target.digest.clone()).or_insert_with(|| (target, Vec::new()));
+            if let Ok(reference) = Reference::parse(&name) {
+                list.push(reference);
+            }
+        }
+        let mut images = Vec::new();
+        for (descriptor, names) in names.into_values() {
+            match self.view_image(&descriptor, names) {
+                Ok(image) => images.push(image),
+                Err(error) => tracing::warn!(%error, digest = %descriptor.digest, "an image that cannot be read"),
+            }
+        }
+        images.sort_by(|left, right| right.config.created.cmp(&left.config.created));
+        Ok(images)
+    }
+
+    fn view_image(&self, descriptor: &Descriptor, names: Vec<Reference>) -> Result<ImageView, Error> {
+        let image = self.shared.store.image(&descriptor.digest)?;
+        let layers: Vec<_> = image.layers.iter().map(|layer| (layer.diff_id.clone(), layer.size)).collect();
+        Ok(ImageView {
+            id: image.config_digest,
+            manifest: image.descriptor,
+            names,
+            config: image.config,
+            size: layers.iter().map(|(_, size)| size).sum(),
+            layers,
+        })
+    }
+
+    pub(crate) fn find_image(&self, name: &str) -> Result<ImageView, Error> {
+        if let Ok(reference) = Reference::parse(name)
+            && reference.digest().is_none()
+            && let Some(target) = self.shared.store.resolve(&reference.to_string())?
+        {
+            return self.view_image(&target, vec![reference]);
+        }
+        let digest = match name.rsplit_once('@') {
+            Some((_, digest)) => digest,
+            None => name,
+        };
+        let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+        if !is_image_id(hex) {
+            // Says what is wrong with a name that cannot be one.
+            Reference::parse(name)?;
+            return Err(Error::NoImage(name.to_owned()));
+        }
+        let fits = |image: &ImageView| image.id.hex().starts_with(hex) || image.manifest.digest.hex() == hex;
+        let mut fitting = self.read_images()?.into_iter().filter(fits);
+        match (fitting.next(), fitting.next()) {
+            (Some(image), None) => Ok(image),
+            (Some(_), Some(_)) => Err(Error::Ambiguous(name.to_owned())),
+            _ => Err(Error::NoImage(name.to_owned())),
+        }
+    }
+
+    /// Gives an image another name; an image that had that name before keeps its own digest for one.
+    ///
+    /// # Errors
+    /// When there is no such image, or the target is no name.
+    pub async fn tag(&self, source: &str, target: &str) -> Result<(), Error> {
+        let reference = Reference::parse(target)?;
+        if reference.digest().is_some() {
+            return Err(Error::Invalid("refusing to create a tag with a digest reference".to_owned()));
+        }
+        let engine = self.clone();
+        let source = source.to_owned();
+        host::blocking(move || {
+            let image = engine.find_image(&source)?;
+            engine.name_image(&reference, &image.manifest)?;
+            engine.say_image("tag", &image.id, &reference.familiar());
+            Ok(())
+        })
+        .await
+    }
+
+    /// Points a name at a manifest.
+    pub(crate) fn name_image(&self, reference: &Reference, manifest: &Descriptor) -> Result<(), Error> {
+        let store = &self.shared.store;
+        let name = reference.to_string();
+        if let Some(old) = store.resolve(&name)?
+            && old.digest != manifest.digest
+            && store.links()?.iter().filter(|(_, target)| target.digest == old.digest).count() == 1
+        {
+            failpoint::hit("tag.before-dangling");
+            store.link(&old.digest.to_string(), &old)?;
+        }
+        failpoint::hit("tag.before-link");
+        store.link(&name, manifest)?;
+        // It has a name again: the one that stood in for it is not needed.
+        store.unlink(&manifest.digest.to_string())?;
+        Ok(())
+    }
+
+    /// Takes a name away, and with the last one the image.
+    ///
+    /// # Errors
+    /// When a workload uses the image, or (`force` unset) it has other names than the one it was asked by.
+    pub async fn remove_image(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
+        let engine = self.clone();
+        let name = name.to_owned();
+        host::blocking(move || engine.remove_image_now(&name, force)).await
+    }
+
+    fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
+        let found = self.find_image(name)?;
+        let links: Vec<String> = self.shared.store.links()?.into_iter()
+            .filter(|(_, target)| target.digest == found.manifest.digest)
+            .map(|(link, _)| link)
+            .collect();
+        let by_name = Reference::parse(name).ok().map(|reference| reference.to_string());
+        let named = by_name.filter(|by_name| links.contains(by_name));
+        let going = match &named {
+            Some(named) => vec![named.clone()],
+            None if links.len() > 1 && !force => {
+                return Err(Error::InUse(format!(
+                    "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
+                    found.id.short()
+                )));
+            }
+            None => links.clone(),
+        };
+        let last = going.len() == links.len();
+        if last {
+            self.check_unused(name, &found, force, named.is_some())?;
+        }
+        let mut removals = Vec::new();
+        for link in going {
+            failpoint::hit("rmi.before-unlink");
+            self.shared.store.unlink(&link)?;
+            if let Ok(reference) = Reference::parse(&link) {
+                self.say_image("untag", &found.id, &reference.familiar());
+                removals.push(Removal::Untagged(reference.familiar()));
+            }
+        }
+        if last {
+            failpoint::hit("rmi.before-sweep");
+            self.sweep()?;
+            self.say_image("delete", &found.id, &found.id.to_string());
+            removals.push(Removal::Deleted(found.id.to_string()));
+        }
+        Ok(removals)
+    }
+
+    fn check_unused(&self, name: &str, image: &ImageView, force: bool, by_name: bool) -> Result<(), Error> {
+        let Some(user) = self.entries().into_iter().find(|entry| entry.workload().image.manifest == image.manifest.digest)
+        else {
+            return Ok(());
+        };
+        let live = user.phase().is_live();
+        if force && !live {
+            return Ok(());
+        }
+        let (what, how) = (if live { "running" } else { "stopped" }, if live { "cannot" } else { "must" });
+        Err(Error::InUse(if by_name {
+            format!(
+                "conflict: unable to remove repository reference \"{name}\" ({how} be forced) - container {} is using its referenced image {}",
+                user.id.short(),
+                image.id.short()
+            )
+        } else {
+            format!(
+                "conflict: unable to delete {} ({how} be forced) - image is being used by {what} container {}",
+                image.id.short(),
+                user.id.short()
+            )
+        }))
+    }
+
+    /// Deletes what no name, workload or lease needs.
+    pub(crate) fn sweep(&self) -> Result<(), Error> {
+        let mut keep = HashSet::new();
+        for entry in self.entries() {
+            keep.insert(entry.workload().image.manifest.clone());
+        }
+        let keep: Vec<_> = keep.into_iter().collect();
+        let swept = self.shared.store.sweep(&keep)?;
+        tracing::debug!(?swept, "swept the store");
+        Ok(())
+    }
+
+    /// Takes in the images of an archive that `docker save` or an OCI tool wrote; returns what they are called now.
+    ///
+    /// # Errors
+    /// When it is no such archive, or is damaged: then nothing of it stays.
+    pub async fn load(&self, archive: impl Read + Send + 'static, progress: Progress) -> Result<Vec<String>, Error> {
+        let engine = self.clone();
+        host::blocking(move || engine.load_now(archive, &progress)).await
+    }
+
+    fn load_now(&self, mut archive: impl Read + Send, progress: &Progress) -> Result<Vec<String>, Error> {
+        let lease = self.shared.store.lease("load")?;
+        failpoint::hit("load.after-lease");
+        let report = |step| drop(progress.try_send(load_event(step)));
+        let loaded = self.shared.store.import_archive(&lease, &mut archive, &report)?;
+        failpoint::hit("load.after-import");
+        let mut names = Vec::new();
+        for image in loaded {
+            let view = self.view_image(&image.manifest, Vec::new())?;
+            for name in &image.names {
+                let reference = Reference::parse(name)?;
+                self.name_image(&reference, &image.manifest)?;
+                names.push(format!("Loaded image: {}", reference.familiar()));
+            }
+            if image.names.is_empty() {
+                self.shared.store.link(&image.manifest.digest.to_string(), &image.manifest)?;
+                names.push(format!("Loaded image ID: {}", view.id));
+            }
+            self.say_image("load", &view.id, &view.id.to_string());
+        }
+        Ok(names)
+    }
+
+    /// What the state takes on the disk.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn usage(&self) -> Result<Usage, Error> {
+        let store = self.shared.store.clone();
+        let usage = host::blocking(move || store.usage()).await?;
+        Ok(Usage { layers: usage.layer_bytes, blobs: usage.blob_bytes })
+    }
+
+    pub(crate) fn say_image(&self, action: &str, id: &Digest, name: &str) {
+        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        self.shared.events.emit(EventKind::Image, action, &id.to_string(), attributes);
+    }
+}
+
+fn load_event(step: atoll_store::Progress) -> ProgressEvent {
+    let event = |id: &str, status: &str, current| ProgressEvent {
+        id: id.to_owned(),
+        status: status.to_owned(),
+        current,
+        total: None,
+    };
+    match step {
+        atoll_store::Progress::Read(bytes) => event("archive", "Reading", bytes),
+        atoll_store::Progress::Unpacked(digest) => event(digest.short(), "Unpacked", 1),
+        atoll_store::Progress::Saving => event("saving", "Saving", 0),
+    }
+}

@@ -1,0 +1,51 @@
+//! One host's truth: its images, workloads, volumes and events, kept across crashes of everything but the disk.
+//!
+//! Whoever asks, asks here. The engine validates, records what is intended in one transactional file, then asks the
+//! store for a root file system and a driver to make it run, each step handing a value to the next. What happens later
+//! comes back from the driver as an event and becomes the workload's next phase. The durable record is made before
+//! anything else exists and removed before anything else goes, so that [`Engine::open`] can always finish or undo what
+//! a killed daemon began.
+//!
+//! Left out on purpose: HTTP, clusters, builds. Nothing here knows how a caller's request was spelled.
+
+#![forbid(unsafe_code)]
+
+mod attach;
+mod bootstrap;
+mod db;
+mod entry;
+mod error;
+mod events;
+mod exec;
+mod host;
+mod image;
+mod life;
+mod log;
+mod merge;
+mod mounts;
+mod recover;
+mod remove;
+mod settings;
+mod step;
+mod volume;
+mod workload;
+
+pub use attach::{Attach, AttachInput, AttachOutput, Attachment};
+pub use bootstrap::BootstrapRequest;
+pub use engine::{Engine, Info};
+pub use entry::{WaitCondition, Waiter, WorkloadView};
+pub use error::{Error, Kind};
+pub use events::EventStream;
+pub use exec::{ExecDraft, ExecView};
+pub use image::{ImageView, Progress, ProgressEvent, Removal, Usage};
+pub use log::{LogLine, LogQuery, LogStream};
+pub use runtime::{Chunk, Size, Stream};
+pub use settings::{LogLimits, Settings};
+pub use volume::VolumeView;
+pub use workload::Created;
+
+pub use atoll_debian::UnknownVariant;
+
+use atoll_runtime_drivers as runtime;
+
+mod engine;

@@ -1,0 +1,316 @@
+//! Starting, ending and everything between, with the driver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use atoll_model::{Exit, LifeCycle, Refused, Stdin, Transition, WorkloadId, signal_number};
+use atoll_store::failpoint;
+
+use crate::db::{Change, LastRun, When};
+use crate::entry::Entry;
+use crate::runtime::{self, Driver, Event, Handle, LogPlan, Plan, Size, Streams, Target};
+use crate::{Engine, Error, WaitCondition, host};
+
+/// How long the end of a workload that was sent SIGKILL may take before the caller is told: it may hang in the kernel.
+const KILL_GRACE: Duration = Duration::from_secs(30);
+const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
+
+impl Engine {
+    /// Lets a workload run.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] when it does already; [`Error::exit_code`] tells a program that could not be started.
+    pub async fn start(&self, name: &str) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let _operation = entry.operation.lock().await;
+        self.start_held(&entry).await
+    }
+
+    async fn start_held(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        match entry.advance(&Transition::Start) {
+            Err(Error::Refused { reason: Refused::Running, .. }) => return Err(Error::NotModified),
+            other => other?,
+        }
+        match self.launch(entry).await {
+            Ok(handle) => {
+                self.say(entry, "start", &[]);
+                let engine = self.clone();
+                let entry = Arc::clone(entry);
+                tokio::spawn(async move { engine.supervise(&entry, &handle).await });
+                Ok(())
+            }
+            Err(error) => {
+                self.start_failed(entry, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes it ready, couples those who wait for it, lets it go.
+    async fn launch(&self, entry: &Arc<Entry>) -> Result<Handle, Error> {
+        failpoint::hit("start.before-prepare");
+        let plan = self.prepare(entry).await?;
+        failpoint::hit("start.after-prepare");
+        let handle = self.shared.driver.create(plan).await?;
+        failpoint::hit("start.after-create");
+        entry.set_handle(Some(handle.clone()));
+        for waiting in entry.take_waiting() {
+            let (writer, reader) = handle.attach(waiting.attach).await?;
+            // A client that has left meanwhile is no reason not to start.
+            drop(waiting.input.send(writer));
+            drop(waiting.output.send(reader));
+        }
+        let at = handle.start().await?;
+        entry.advance(&Transition::Started { pid: handle.pid(), at })?;
+        failpoint::hit("start.after-start");
+        Ok(handle)
+    }
+
+    async fn prepare(&self, entry: &Arc<Entry>) -> Result<Plan, Error> {
+        let engine = self.clone();
+        let entry = Arc::clone(entry);
+        host::blocking(move || {
+            let workload = entry.workload();
+            let root = engine.shared.store.create_root(entry.id.as_str(), &workload.image.layers)?;
+            let folder = engine.folder(&entry.id);
+            let run = engine.run_folder(&entry.id);
+            host::make_folder(&folder)?;
+            host::make_folder(&run)?;
+            let limits = engine.shared.settings.log;
+            Ok(Plan {
+                mounts: engine.resolve_mounts(&workload, &folder)?,
+                root: crate::mounts::overlay(root, workload.life.auto_remove)?,
+                streams: Streams {
+                    terminal: workload.command.terminal.then(Size::default),
+                    stdin: workload.command.stdin != Stdin::Closed,
+                    stdin_once: workload.command.stdin == Stdin::Once,
+                },
+                log: LogPlan { folder, file_bytes: limits.file_bytes, files: limits.files },
+                run,
+                workload,
+            })
+        })
+        .await
+    }
+
+    async fn start_failed(&self, entry: &Arc<Entry>, error: &Error) {
+        let code = error.exit_code().unwrap_or(128);
+        if let Some(handle) = entry.handle() {
+            handle.abandon().await;
+        }
+        entry.set_handle(None);
+        drop(entry.take_waiting());
+        let at = host::now();
+        if let Err(error) = entry.advance(&Transition::Failed { code, at }) {
+            tracing::error!(%error, id = %entry.id.short(), "a failed start does not fit its phase");
+        }
+        entry.standing.send_modify(|standing| standing.failure = error.to_string());
+        let last = LastRun { started: at, exit: None, failure: Some(code) };
+        self.note_end(entry, last).await;
+        self.clear_run_folder(&entry.id);
+    }
+
+    /// Follows a run to its end, and acts on that.
+    pub(crate) async fn supervise(&self, entry: &Arc<Entry>, handle: &Handle) {
+        let mut events = handle.events();
+        let exit = loop {
+            match events.recv().await {
+                Some(Event::ExecExited { id, exit }) => self.exec_ended(entry, &id, exit),
+                Some(Event::Exited { exit }) => break exit,
+                // The supervisor is gone without a word: what it left behind is recovered as after a restart.
+                None => break self.bury(entry).await,
+            }
+        };
+        self.ended(entry, exit).await;
+    }
+
+    /// Records the end of a run and does what was asked for in that case.
+    pub(crate) async fn ended(&self, entry: &Arc<Entry>, exit: Exit) {
+        failpoint::hit("exit.before-phase");
+        let started = match entry.phase() {
+            atoll_model::Phase::Running { started, .. } | atoll_model::Phase::Paused { started, .. } => started,
+            _ => exit.at,
+        };
+        let auto_remove = entry.workload().life.auto_remove;
+        entry.set_handle(None);
+        self.end_execs(entry);
+        if exit.oom_killed {
+            self.say(entry, "oom", &[]);
+        }
+        if let Err(error) = entry.advance(&Transition::Exit(exit)) {
+            tracing::error!(%error, id = %entry.id.short(), "an exit does not fit its phase");
+        }
+        self.say(entry, "die", &[("exitCode", exit.code.to_string())]);
+        if auto_remove {
+            let _operation = entry.operation.lock().await;
+            if let Err(error) = self.remove_held(entry, true).await {
+                tracing::warn!(%error, id = %entry.id.short(), "removing a workload that has ended");
+            }
+            return;
+        }
+        self.note_end(entry, LastRun { started, exit: Some(exit), failure: None }).await;
+        failpoint::hit("exit.after-record");
+        self.clear_run_folder(&entry.id);
+    }
+
+    async fn note_end(&self, entry: &Arc<Entry>, last: LastRun) {
+        let db = self.shared.db.clone();
+        let id = entry.id.clone();
+        let result = host::blocking(move || db.apply(&[Change::PutEnded(id.as_str(), last)], When::Now)).await;
+        if let Err(error) = result {
+            // It stays in the run folder, from which the next daemon reads it.
+            tracing::error!(%error, id = %entry.id.short(), "recording how a workload ended");
+        }
+    }
+
+    pub(crate) fn clear_run_folder(&self, id: &WorkloadId) {
+        let folder = self.run_folder(id);
+        if let Err(error) = std::fs::remove_dir_all(&folder)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, folder = %folder.display(), "removing a run folder");
+        }
+    }
+
+    /// Asks a workload to end; after the time-out (seconds, negative: never) kills it.
+    ///
+    /// # Errors
+    /// [`Error::NotModified`] when it does not run.
+    pub async fn stop(&self, name: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let _operation = entry.operation.lock().await;
+        if !entry.phase().is_live() {
+            return Err(Error::NotModified);
+        }
+        self.stop_held(&entry, signal, timeout_s).await
+    }
+
+    /// Stops a workload if it runs, and starts it.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`].
+    pub async fn restart(&self, name: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let _operation = entry.operation.lock().await;
+        if entry.phase().is_live() {
+            self.stop_held(&entry, signal, timeout_s).await?;
+        }
+        self.start_held(&entry).await?;
+        self.say(&entry, "restart", &[]);
+        Ok(())
+    }
+
+    async fn stop_held(&self, entry: &Arc<Entry>, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
+        let workload = entry.workload();
+        let number = match signal.unwrap_or(&workload.life.stop_signal) {
+            "" => SIGTERM,
+            text => parse_signal(text)?,
+        };
+        let handle = entry.running()?;
+        let ended = entry.wait(WaitCondition::NotRunning);
+        ignore_gone(handle.signal(Target::Init, number).await)?;
+        self.say(entry, "kill", &[("signal", number.to_string())]);
+        let timeout = timeout_s.or(workload.life.stop_timeout_s).unwrap_or(LifeCycle::STOP_TIMEOUT_S);
+        match u64::try_from(timeout) {
+            Err(_) => drop(ended.done().await),
+            Ok(seconds) => {
+                if tokio::time::timeout(Duration::from_secs(seconds), ended.done()).await.is_err() {
+                    self.kill_hard(entry, &handle).await?;
+                }
+            }
+        }
+        self.say(entry, "stop", &[]);
+        Ok(())
+    }
+
+    /// Sends SIGKILL to everything in a workload and waits for its end.
+    pub(crate) async fn kill_hard(&self, entry: &Arc<Entry>, handle: &Handle) -> Result<(), Error> {
+        let ended = entry.wait(WaitCondition::NotRunning);
+        ignore_gone(handle.signal(Target::All, SIGKILL).await)?;
+        self.say(entry, "kill", &[("signal", SIGKILL.to_string())]);
+        match tokio::time::timeout(KILL_GRACE, ended.done()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::InUse(format!(
+                "container {} was sent SIGKILL {} s ago and has not ended: a process of it hangs in the kernel",
+                entry.id.short(),
+                KILL_GRACE.as_secs()
+            ))),
+        }
+    }
+
+    /// Sends a signal to a workload's first process.
+    ///
+    /// # Errors
+    /// When it does not run, or there is no such signal.
+    pub async fn kill(&self, name: &str, signal: &str) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let number = parse_signal(signal)?;
+        let handle = entry.running()?;
+        // A frozen process dies of SIGKILL only once it is thawed; killing everything does that.
+        let target = if number == SIGKILL { Target::All } else { Target::Init };
+        handle.signal(target, number).await?;
+        self.say(&entry, "kill", &[("signal", number.to_string())]);
+        Ok(())
+    }
+
+    /// Freezes a workload's processes.
+    ///
+    /// # Errors
+    /// When it does not run, or is frozen.
+    pub async fn pause(&self, name: &str) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let _operation = entry.operation.lock().await;
+        atoll_model::next(&entry.phase(), &Transition::Pause).map_err(|reason| refused(&entry, reason))?;
+        entry.running()?.pause().await?;
+        entry.advance(&Transition::Pause)?;
+        self.say(&entry, "pause", &[]);
+        Ok(())
+    }
+
+    /// Thaws a workload's processes.
+    ///
+    /// # Errors
+    /// When it is not frozen.
+    pub async fn unpause(&self, name: &str) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let _operation = entry.operation.lock().await;
+        atoll_model::next(&entry.phase(), &Transition::Resume).map_err(|reason| refused(&entry, reason))?;
+        entry.running()?.resume().await?;
+        entry.advance(&Transition::Resume)?;
+        self.say(&entry, "unpause", &[]);
+        Ok(())
+    }
+
+    /// Changes the size of a workload's terminal.
+    ///
+    /// # Errors
+    /// When it does not run or has no terminal.
+    pub async fn resize(&self, name: &str, size: Size) -> Result<(), Error> {
+        Ok(self.find(name)?.running()?.resize(Target::Init, size).await?)
+    }
+
+    /// The processes of a workload, in the host's pid namespace.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn processes(&self, name: &str) -> Result<Vec<i32>, Error> {
+        Ok(self.find(name)?.running()?.processes().await?)
+    }
+}
+
+fn refused(entry: &Entry, reason: Refused) -> Error {
+    Error::Refused { id: entry.id.short().to_string(), reason }
+}
+
+fn parse_signal(text: &str) -> Result<i32, Error> {
+    signal_number(text).ok_or_else(|| Error::Invalid(format!("Invalid signal: {text}")))
+}
+
+/// A supervisor that is gone has nothing left to signal: its workload has ended, which is seen elsewhere.
+fn ignore_gone(result: Result<(), runtime::Error>) -> Result<(), runtime::Error> {
+    match result {
+        Err(error) if error.is_gone() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,171 @@
+//! Named folders that outlive the workloads that use them: records in the metadata, content in `volumes/NAME/_data`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{MutexGuard, PoisonError};
+
+use atoll_model::{EventKind, MountSource, Volume, check_name};
+use atoll_store::failpoint;
+
+use crate::db::{Change, Db, When};
+use crate::{Engine, Error, host};
+
+/// Every volume, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Volumes(BTreeMap<String, Volume>);
+
+/// A volume as callers see it.
+#[derive(Clone, Debug)]
+pub struct VolumeView {
+    /// What is known of it.
+    pub volume: Volume,
+    /// The folder of its content.
+    pub mountpoint: PathBuf,
+    /// Workloads that name it.
+    pub users: usize,
+}
+
+impl Volumes {
+    pub(crate) fn load(db: &Db) -> Result<Self, Error> {
+        let volumes = db.volumes()?;
+        Ok(Self(volumes.into_iter().map(|volume| (volume.name.clone(), volume)).collect()))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Volume> {
+        self.0.get(name)
+    }
+}
+
+/// A volume made now; one whose name is an identifier of ours is anonymous.
+pub(crate) fn fresh(name: String, labels: BTreeMap<String, String>) -> Volume {
+    let anonymous = name.parse::<atoll_model::WorkloadId>().is_ok();
+    Volume { name, created: host::now(), labels, anonymous }
+}
+
+impl Engine {
+    /// Every volume, by name.
+    #[must_use]
+    pub fn volumes(&self) -> Vec<VolumeView> {
+        let volumes: Vec<_> = self.volume_table().0.values().cloned().collect();
+        volumes.into_iter().map(|volume| self.volume_view(volume)).collect()
+    }
+
+    /// One volume.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn volume(&self, name: &str) -> Result<VolumeView, Error> {
+        let volume = self.volume_table().get(name).cloned();
+        volume.map(|volume| self.volume_view(volume)).ok_or_else(|| Error::NoVolume(name.to_owned()))
+    }
+
+    /// Makes a volume, under a name of ours if none is given; one that is there already is returned as it is.
+    ///
+    /// # Errors
+    /// When the name is none.
+    pub async fn volume_create(
+        &self,
+        name: Option<String>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<VolumeView, Error> {
+        let name = match name {
+            Some(name) => name,
+            None => host::new_id()?.to_string(),
+        };
+        if let Ok(view) = self.volume(&name) {
+            return Ok(view);
+        }
+        check_name(&name)?;
+        let volume = fresh(name, labels);
+        let engine = self.clone();
+        let made = volume.clone();
+        host::blocking(move || {
+            engine.shared.db.apply(&[Change::PutVolume(&made)], When::Now)?;
+            engine.remember_volumes(vec![made])
+        })
+        .await?;
+        Ok(self.volume_view(volume))
+    }
+
+    /// Takes a volume and its content away; `force`: no error when there is none.
+    ///
+    /// # Errors
+    /// When a workload names it.
+    pub async fn volume_remove(&self, name: &str, force: bool) -> Result<(), Error> {
+        if self.volume(name).is_err() {
+            return if force { Ok(()) } else { Err(Error::NoVolume(name.to_owned())) };
+        }
+        let users: Vec<_> = self.users_of(name);
+        if !users.is_empty() {
+            return Err(Error::InUse(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
+        }
+        let engine = self.clone();
+        let name = name.to_owned();
+        host::blocking(move || {
+            failpoint::hit("volume-remove.before-record");
+            engine.shared.db.apply(&[Change::RemoveVolume(&name)], When::Now)?;
+            failpoint::hit("volume-remove.after-record");
+            engine.forget_volumes(&[name])
+        })
+        .await
+    }
+
+    pub(crate) fn volume_table(&self) -> MutexGuard<'_, Volumes> {
+        self.shared.volumes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_volume(&self, name: &str) -> bool {
+        self.volume_table().get(name).is_some()
+    }
+
+    pub(crate) fn volume_users(&self, name: &str) -> usize {
+        self.users_of(name).len()
+    }
+
+    fn users_of(&self, name: &str) -> Vec<String> {
+        let uses = |source: &MountSource| matches!(source, MountSource::Volume { name: used, .. } if used == name);
+        let entries = self.entries();
+        let users = entries.iter().filter(|entry| entry.workload().mounts.iter().any(|mount| uses(&mount.source)));
+        users.map(|entry| entry.id.to_string()).collect()
+    }
+
+    /// Makes the folders of volumes that are in the record, and knows them from now on.
+    pub(crate) fn remember_volumes(&self, volumes: Vec<Volume>) -> Result<(), Error> {
+        for volume in volumes {
+            host::make_folder(&self.volume_data(&volume.name))?;
+            self.shared.events.emit(
+                EventKind::Volume,
+                "create",
+                &volume.name,
+                BTreeMap::from([("driver".to_owned(), "local".to_owned())]),
+            );
+            self.volume_table().0.insert(volume.name.clone(), volume);
+        }
+        Ok(())
+    }
+
+    /// Deletes the content of volumes that are no longer in the record.
+    pub(crate) fn forget_volumes(&self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            self.volume_table().0.remove(name);
+            let folder = self.shared.settings.root.join("volumes").join(name);
+            match std::fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::host(format!("deleting {}", folder.display()))(error));
+                }
+                _ => {}
+            }
+            self.shared.events.emit(EventKind::Volume, "destroy", name, BTreeMap::new());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn volume_data(&self, name: &str) -> PathBuf {
+        self.shared.settings.root.join("volumes").join(name).join("_data")
+    }
+
+    fn volume_view(&self, volume: Volume) -> VolumeView {
+        let (mountpoint, users) = (self.volume_data(&volume.name), self.volume_users(&volume.name));
+        VolumeView { volume, mountpoint, users }
+    }
+}

@@ -1,0 +1,174 @@
+//! Defining workloads, and looking at them.
+
+use std::sync::Arc;
+
+use atoll_model::{Draft, ImageRef, MountSource, Phase, Volume, Workload, WorkloadId, check_name, suggest_name};
+use atoll_store::failpoint;
+
+use crate::db::{Change, When};
+use crate::entry::Entry;
+use crate::image::ImageView;
+use crate::merge::{self, Identity};
+use crate::{Engine, Error, WaitCondition, Waiter, WorkloadView, host};
+
+/// How many random names are tried before one with the id in it is taken.
+const NAME_TRIES: usize = 8;
+
+/// A workload was defined.
+#[derive(Clone, Debug)]
+pub struct Created {
+    /// Its identifier.
+    pub id: WorkloadId,
+    /// What its maker should know.
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Defines a workload: afterwards it is in the durable record and has a root file system.
+    ///
+    /// # Errors
+    /// When the image is not here, the name is taken, or the draft contradicts itself.
+    pub async fn create(&self, draft: Draft) -> Result<Created, Error> {
+        let image = self.image(&draft.image).await?;
+        let id = host::new_id()?;
+        let name = match &draft.name {
+            Some(name) => {
+                let plain = name.strip_prefix('/').unwrap_or(name);
+                check_name(plain)?;
+                plain.to_owned()
+            }
+            None => self.free_name(&id)?,
+        };
+        let reference = ImageRef {
+            name: draft.image.clone(),
+            manifest: image.manifest.digest.clone(),
+            id: image.id.clone(),
+            layers: image.layers.iter().map(|layer| layer.0.clone()).collect(),
+        };
+        let identity = Identity { id, name, created: host::now() };
+        let anonymous = || Ok(host::new_id()?.to_string());
+        let workload = merge::fill(draft, identity, reference, &image.config, anonymous)?;
+        self.define(workload, &image).await
+    }
+
+    async fn define(&self, workload: Workload, image: &ImageView) -> Result<Created, Error> {
+        let id = workload.id.clone();
+        let entry = Arc::new(Entry::new(workload, Phase::CREATED));
+        self.register(&entry)?;
+        let engine = self.clone();
+        let entry_there = Arc::clone(&entry);
+        let result = host::blocking(move || engine.define_durably(&entry_there)).await;
+        if let Err(error) = result {
+            self.unregister(&entry);
+            return Err(error);
+        }
+        tracing::debug!(id = %id.short(), image = %image.id, "created");
+        self.say(&entry, "create", &[]);
+        Ok(Created { id, warnings: Vec::new() })
+    }
+
+    /// The record first: from then on a killed daemon's successor knows what belongs to it.
+    fn define_durably(&self, entry: &Entry) -> Result<(), Error> {
+        let workload = entry.workload();
+        let volumes = self.missing_volumes(&workload)?;
+        let mut changes = vec![Change::PutWorkload(&workload)];
+        changes.extend(volumes.iter().map(Change::PutVolume));
+        failpoint::hit("create.before-record");
+        self.shared.db.apply(&changes, When::Now)?;
+        failpoint::hit("create.after-record");
+        self.remember_volumes(volumes.clone())?;
+        self.shared.store.create_root(entry.id.as_str(), &workload.image.layers)?;
+        failpoint::hit("create.after-root");
+        host::make_folder(&self.folder(&entry.id))
+    }
+
+    /// Volumes that a workload names and that do not exist yet.
+    fn missing_volumes(&self, workload: &Workload) -> Result<Vec<Volume>, Error> {
+        let mut missing: Vec<Volume> = Vec::new();
+        for mount in &workload.mounts {
+            let MountSource::Volume { name, .. } = &mount.source else {
+                continue;
+            };
+            if self.has_volume(name) || missing.iter().any(|volume| volume.name == *name) {
+                continue;
+            }
+            check_name(name)?;
+            missing.push(crate::volume::fresh(name.clone(), Default::default()));
+        }
+        Ok(missing)
+    }
+
+    fn free_name(&self, id: &WorkloadId) -> Result<String, Error> {
+        for _ in 0..NAME_TRIES {
+            let name = suggest_name(host::random()?);
+            if self.find(&name).is_err() {
+                return Ok(name);
+            }
+        }
+        Ok(format!("atoll_{}", id.short()))
+    }
+
+    /// Gives a workload another name.
+    ///
+    /// # Errors
+    /// When there is no such workload, or the name is taken or no name.
+    pub async fn rename(&self, name: &str, new: &str) -> Result<(), Error> {
+        let entry = self.find(name)?;
+        let new = new.strip_prefix('/').unwrap_or(new);
+        check_name(new)?;
+        let _operation = entry.operation.lock().await;
+        let old = entry.workload().name.clone();
+        if old == new {
+            return Err(Error::Invalid("Renaming a container with the same name as its current name".to_owned()));
+        }
+        self.reclaim(&entry.id, &old, new)?;
+        let mut workload = Workload::clone(&entry.workload());
+        new.clone_into(&mut workload.name);
+        let db = self.shared.db.clone();
+        let (workload, result) = host::blocking(move || {
+            let result = db.apply(&[Change::PutWorkload(&workload)], When::Now);
+            (workload, result)
+        })
+        .await;
+        if let Err(error) = result {
+            self.reclaim(&entry.id, new, &old)?;
+            return Err(error);
+        }
+        entry.replace_workload(workload);
+        self.say(&entry, "rename", &[("oldName", format!("/{old}"))]);
+        Ok(())
+    }
+
+    /// Every workload, newest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<WorkloadView> {
+        self.entries().iter().map(|entry| self.view(entry)).collect()
+    }
+
+    /// One workload, by name, id or unambiguous beginning of its id.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn inspect(&self, name: &str) -> Result<WorkloadView, Error> {
+        Ok(self.view(&*self.find(name)?))
+    }
+
+    /// Begins to wait for a workload: what happens after this call is not missed.
+    ///
+    /// # Errors
+    /// When there is no such workload.
+    pub fn wait(&self, name: &str, condition: WaitCondition) -> Result<Waiter, Error> {
+        Ok(self.find(name)?.wait(condition))
+    }
+
+    fn view(&self, entry: &Entry) -> WorkloadView {
+        let standing = entry.standing.borrow().clone();
+        WorkloadView {
+            workload: entry.workload(),
+            phase: standing.phase,
+            failure: standing.failure,
+            execs: entry.execs(|execs| execs.keys().cloned().collect()),
+            log: self.folder(&entry.id),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The driver for containers: namespaces, cgroups, capabilities and a system call filter on the host's own kernel.
+//!
+//! [`spec::build`] says what is wanted; the supervisor, started with one end of a socket pair as its standard input, makes
+//! it and reports. What survives this daemon is the supervisor's socket and its records in the run folder, from which
+//! [`Driver::recover`] finds it again: by socket, boot id and start time, never by a bare process number.
+
+mod devices;
+mod host;
+mod launch;
+mod recover;
+
+use std::path::{Path, PathBuf};
+
+use crate::{Capabilities, Driver, Error, Fingerprint, Handle, Plan, Recovered};
+
+/// Runs workloads as containers.
+#[derive(Clone, Debug)]
+pub struct ContainerDriver {
+    shim: PathBuf,
+    cgroup_parent: String,
+}
+
+impl ContainerDriver {
+    /// With the program `atoll-shim` and the cgroup below which workloads get theirs: absolute, or relative to the
+    /// daemon's own.
+    #[must_use]
+    pub const fn new(shim: PathBuf, cgroup_parent: String) -> Self {
+        Self { shim, cgroup_parent }
+    }
+}
+
+impl Driver for ContainerDriver {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            exec: true,
+            pause: true,
+            terminal: true,
+            devices: true,
+            privileged: true,
+            host_network: true,
+            snapshot: false,
+        }
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint { missing: host::missing(&self.shim) }
+    }
+
+    async fn create(&self, plan: Plan) -> Result<Handle, Error> {
+        let spec = {
+            let host = host::facts(&self.cgroup_parent, &self.shim)?;
+            let devices = devices::resolve(&plan.workload.security)?;
+            crate::spec::build(&plan, &host, devices)?
+        };
+        launch::launch(&self.shim, plan, spec).await
+    }
+
+    async fn recover(&self, run: &Path) -> Result<Recovered, Error> {
+        recover::recover(run).await
+    }
+
+    async fn destroy(&self, run: &Path) -> Result<(), Error> {
+        recover::destroy(run).await
+    }
+}

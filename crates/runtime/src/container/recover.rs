@@ -1,0 +1,112 @@
+//! Finding a workload again by what its supervisor left in the run folder.
+//!
+//! ```text
+//!   socket answers ──────────────► live
+//!   ended.json ──────────────────► ended
+//!   shim.json, supervisor dead ──► kill its cgroup, remove it ──► lost
+//!   neither record ──────────────► never let go
+//! ```
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use atoll_sys::cgroup::Cgroup;
+use atoll_wall::message::Target;
+use atoll_wall::record::{self, Ended, ProcessRecord, Shim};
+use serde::de::DeserializeOwned;
+
+use crate::{Error, Handle, Recovered};
+
+/// Largest record that is read.
+const RECORD_MAX: usize = 64 << 10;
+/// How often a supervisor that is there but does not answer is asked again, and how long after.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+const SIGKILL: i32 = 9;
+
+pub(super) async fn recover(run: &Path) -> Result<Recovered, Error> {
+    for _ in 0..TRIES {
+        match Handle::connect(run).await {
+            Ok((handle, state)) if !state.started.is_set() => {
+                // The one who would have started it is gone.
+                handle.abandon().await;
+                return Ok(Recovered::NotStarted);
+            }
+            Ok((handle, state)) => return Ok(Recovered::Live(handle, state)),
+            Err(Error::Gone) => {}
+            Err(error) => return Err(error),
+        }
+        // In this order: the record of the end is there before the supervisor goes.
+        let shim: Option<Shim> = read(&run.join(record::SHIM))?;
+        let alive = shim.as_ref().map(alive).transpose()?.unwrap_or(false);
+        if let Some(ended) = read::<Ended>(&run.join(record::ENDED))? {
+            return Ok(Recovered::Ended(ended));
+        }
+        match shim {
+            None => return Ok(Recovered::NotStarted),
+            Some(shim) if !alive => {
+                bury(&shim).await?;
+                return Ok(Recovered::Lost);
+            }
+            // It is between its socket and its end.
+            Some(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+    Err(Error::Silent { seconds: u64::from(TRIES) * u64::try_from(PAUSE.as_millis()).unwrap_or(0) / 1000 })
+}
+
+pub(super) async fn destroy(run: &Path) -> Result<(), Error> {
+    if let Recovered::Live(handle, _) = recover(run).await? {
+        match handle.signal(Target::All, SIGKILL).await {
+            Ok(()) | Err(Error::Gone) => {}
+            Err(error) => return Err(error),
+        }
+        drop(handle.exited().await);
+    }
+    Ok(())
+}
+
+/// Whether the recorded supervisor is the process that has its number now.
+fn alive(shim: &Shim) -> Result<bool, Error> {
+    let boot = atoll_sys::proc::boot_id().map_err(Error::io("reading the boot id"))?;
+    Ok(shim.boot == boot && is(shim.shim))
+}
+
+fn is(process: ProcessRecord) -> bool {
+    atoll_sys::proc::start_time(process.pid).is_ok_and(|start_time| start_time == process.start_time)
+}
+
+/// Kills and removes what a dead supervisor's workload left. After a reboot there is nothing.
+async fn bury(shim: &Shim) -> Result<(), Error> {
+    let boot = atoll_sys::proc::boot_id().map_err(Error::io("reading the boot id"))?;
+    if shim.boot != boot {
+        return Ok(());
+    }
+    let cgroup: Cgroup = shim
+        .cgroup
+        .parse()
+        .map_err(|error| Error::io("reading the recorded cgroup")(io::Error::other(format!("{error}"))))?;
+    let buried = tokio::task::spawn_blocking(move || {
+        cgroup.kill()?;
+        cgroup.remove()
+    });
+    match buried.await {
+        Ok(result) => result.map_err(|error| Error::io("removing a dead workload's cgroup")(io::Error::other(error))),
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io(format!("reading {}", path.display()))(error)),
+    };
+    if bytes.len() > RECORD_MAX {
+        return Err(Error::Protocol("a record that is too long"));
+    }
+    let value = serde_json::from_slice(&bytes)
+        .map_err(|error| Error::io(format!("reading {}", path.display()))(error.into()))?;
+    Ok(Some(value))
+}

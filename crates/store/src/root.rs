@@ -1,0 +1,162 @@
+//! Root file systems of workloads: a writable folder over a stack of layers, to be mounted by the shim.
+//!
+//! A root is the folder `roots/NAME` with `upper`, `work` and a file that lists its layers, and that is all its record:
+//! nothing is synced, because the engine's own durable record says whether it should exist.
+
+use std::path::{Path, PathBuf};
+
+use atoll_oci::Digest;
+
+use crate::error::{Error, Result};
+use crate::{Store, failpoint, owner, tree};
+
+/// The folders of an overlay mount (`userxattr`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootFs {
+    /// Read-only folders, top first. Each lies in [`Store::layers_dir`].
+    pub lower: Vec<PathBuf>,
+    /// What the workload writes.
+    pub upper: PathBuf,
+    /// The overlay's own.
+    pub work: PathBuf,
+}
+
+const LAYERS: &str = "layers";
+
+impl Store {
+    fn root_path(&self, id: &str) -> Result<PathBuf> {
+        let sound = !id.is_empty()
+            && !id.starts_with('.')
+            && id.len() <= 128
+            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        let path = self.0.dir.join("roots").join(id);
+        if sound {
+            Ok(path)
+        } else {
+            let wrong = std::io::Error::new(std::io::ErrorKind::InvalidInput, "its name is not acceptable");
+            Err(Error::io("use", path)(wrong))
+        }
+    }
+
+    /// Makes the root file system `id` over `layers`, given lowest first. It keeps those layers until it is removed.
+    ///
+    /// # Errors
+    /// A layer is not here, or the root exists.
+    pub fn create_root(&self, id: &str, layers: &[Digest]) -> Result<RootFs> {
+        let path = self.root_path(id)?;
+        let _using = self.using();
+        let lower = self.lower(layers)?;
+        let temporary = self.temporary();
+        for folder in [&temporary, &temporary.join("upper"), &temporary.join("work")] {
+            std::fs::create_dir(folder).map_err(Error::io("make", folder))?;
+        }
+        // The upper folder's mode is the mode of "/" inside.
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        let upper = temporary.join("upper");
+        rustix::fs::chmod(&upper, mode).map_err(Error::io("set the mode of", &upper))?;
+        self.copy_root_attributes(lower.first(), &upper)?;
+        let list: String = layers.iter().map(|d| format!("{d}\n")).collect();
+        let file = temporary.join(LAYERS);
+        std::fs::write(&file, list).map_err(Error::io("write", &file))?;
+        failpoint::hit("store.root.before");
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        let renamed = rustix::fs::renameat_with(rustix::fs::CWD, &temporary, rustix::fs::CWD, &path, flags);
+        if let Err(error) = renamed {
+            crate::blob::discard(&temporary);
+            return Err(match error {
+                rustix::io::Errno::EXIST => Error::RootExists(id.into()),
+                other => Error::io("rename", &path)(other),
+            });
+        }
+        failpoint::hit("store.root.renamed");
+        Ok(RootFs { lower, upper: path.join("upper"), work: path.join("work") })
+    }
+
+    /// The overlay shows owner and mode of the topmost folder for "/": the upper one must look like the image's.
+    fn copy_root_attributes(&self, top: Option<&PathBuf>, upper: &Path) -> Result<()> {
+        let Some(top) = top else { return Ok(()) };
+        let stat = rustix::fs::stat(top).map_err(Error::io("look at", top))?;
+        let uid = rustix::fs::Uid::from_raw(stat.st_uid);
+        let gid = rustix::fs::Gid::from_raw(stat.st_gid);
+        if !(uid.is_root() && gid.is_root()) {
+            rustix::fs::chown(upper, Some(uid), Some(gid)).map_err(Error::io("set the owner of", upper))?;
+        }
+        let mode = rustix::fs::Mode::from_raw_mode(stat.st_mode & 0o7777);
+        rustix::fs::chmod(upper, mode).map_err(Error::io("set the mode of", upper))
+    }
+
+    /// The folders of layers, given lowest first, as an overlay wants them: top first, each once.
+    fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
+        let mut lower: Vec<PathBuf> = Vec::with_capacity(layers.len());
+        for diff_id in layers.iter().rev() {
+            let layer = self.layer(diff_id)?.ok_or_else(|| Error::MissingLayer(diff_id.clone()))?;
+            // The kernel refuses a folder twice; where an image repeats a layer, the upper one decides.
+            if !lower.contains(&layer.path) {
+                lower.push(layer.path);
+            }
+        }
+        Ok(lower)
+    }
+
+    /// An existing root file system.
+    ///
+    /// # Errors
+    /// It is not here, or a layer of it is gone.
+    pub fn root(&self, id: &str) -> Result<RootFs> {
+        let path = self.root_path(id)?;
+        let lower = self.lower(&layers_of(&path)?)?;
+        Ok(RootFs { lower, upper: path.join("upper"), work: path.join("work") })
+    }
+
+    /// The names of all root file systems, sorted.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn roots(&self) -> Result<Vec<String>> {
+        owner::names(&self.0.dir.join("roots"))
+    }
+
+    /// Bytes on disk that the workload has written to root file system `id`.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn root_usage(&self, id: &str) -> Result<u64> {
+        tree::disk_bytes(&self.root_path(id)?.join("upper"))
+    }
+
+    /// Removes the root file system `id` with what was written to it; none of that name is fine. It must not be mounted.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn remove_root(&self, id: &str) -> Result<()> {
+        let path = self.root_path(id)?;
+        let trash = self.temporary();
+        match std::fs::rename(&path, &trash) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::io("remove", &path)(error)),
+        }
+        failpoint::hit("store.root.removing");
+        tree::delete(&trash)
+    }
+
+    /// The layers of all root file systems.
+    pub(crate) fn rooted(&self) -> Result<Vec<Digest>> {
+        let mut all = Vec::new();
+        for id in self.roots()? {
+            match layers_of(&self.0.dir.join("roots").join(&id)) {
+                Ok(layers) => all.extend(layers),
+                Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn layers_of(root: &Path) -> Result<Vec<Digest>> {
+    let file = root.join(LAYERS);
+    let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+    let wrong = |_| Error::io("understand", &file)(std::io::Error::from(std::io::ErrorKind::InvalidData));
+    text.lines().map(|line| line.parse().map_err(wrong)).collect()
+}

@@ -1,0 +1,158 @@
+//! Deleting and measuring folder trees by descriptor, never by path: whatever a workload left there, nothing outside moves.
+//!
+//! [`delete`] walks with a bounded number of open folders; what lies deeper is first renamed up to the top of the tree
+//! that is going away. Symbolic links are removed, never followed; mount points are not crossed because they cannot be removed.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+
+/// How many folders are open at once.
+const DEPTH_MAX: usize = 32;
+
+pub(crate) const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Opens a folder of the store for reading; a symbolic link in its place is an error.
+pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::open(path, FOLDER, Mode::empty()).map_err(Error::io("open", path))
+}
+
+/// Makes a folder and its parents last through a power cut: fsync of the folder.
+pub(crate) fn sync_folder(path: &Path) -> Result<()> {
+    let folder = open_folder(path)?;
+    rustix::fs::fsync(&folder).map_err(Error::io("sync", path))
+}
+
+/// Deletes `path` and everything in it; nothing there is fine.
+pub(crate) fn delete(path: &Path) -> Result<()> {
+    let fail = |e: Errno| Error::io("delete", path)(e);
+    match rustix::fs::open(path, FOLDER, Mode::empty()) {
+        Ok(top) => {
+            empty(&top).map_err(fail)?;
+            match rustix::fs::rmdir(path) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(error) => Err(fail(error)),
+            }
+        }
+        Err(Errno::NOENT) => Ok(()),
+        Err(Errno::NOTDIR | Errno::LOOP) => rustix::fs::unlink(path).map_err(fail),
+        Err(error) => Err(fail(error)),
+    }
+}
+
+/// Deletes everything below an open folder.
+pub(crate) fn empty(top: &OwnedFd) -> Result<(), Errno> {
+    let mut lifted = 0u64;
+    loop {
+        let before = lifted;
+        empty_once(top, &mut lifted)?;
+        if lifted == before {
+            return Ok(());
+        }
+    }
+}
+
+struct Level {
+    folder: OwnedFd,
+    names: Dir,
+    /// The name of this folder in its parent.
+    name: CString,
+}
+
+/// One walk; folders below [`DEPTH_MAX`] are moved to the top for the next walk and counted in `lifted`.
+fn empty_once(top: &OwnedFd, lifted: &mut u64) -> Result<(), Errno> {
+    let open = |parent: &OwnedFd, name: CString| -> Result<Level, Errno> {
+        let folder = rustix::fs::openat(parent, &name, FOLDER, Mode::empty())?;
+        let names = Dir::read_from(&folder)?;
+        Ok(Level { folder, names, name })
+    };
+    let mut stack = vec![open(top, c".".into())?];
+    while let Some(level) = stack.last_mut() {
+        let Some(entry) = level.names.next() else {
+            let Some(done) = stack.pop() else { break };
+            if let Some(parent) = stack.last() {
+                match rustix::fs::unlinkat(&parent.folder, &done.name, AtFlags::REMOVEDIR) {
+                    // Not empty: something was lifted out of the way or made meanwhile; the next walk sees it.
+                    Ok(()) | Err(Errno::NOENT) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            continue;
+        };
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let is_folder = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Unknown => {
+                let stat = rustix::fs::statat(&level.folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+            }
+            _ => false,
+        };
+        let name = name.to_owned();
+        if !is_folder {
+            match rustix::fs::unlinkat(&level.folder, &name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        if stack.len() < DEPTH_MAX {
+            let next = match stack.last() {
+                Some(level) => open(&level.folder, name)?,
+                None => break,
+            };
+            stack.push(next);
+        } else if let Some(level) = stack.last() {
+            lift(&level.folder, &name, top, lifted)?;
+        }
+    }
+    Ok(())
+}
+
+/// Renames a folder that lies too deep to a fresh name at the top.
+fn lift(folder: &OwnedFd, name: &CString, top: &OwnedFd, lifted: &mut u64) -> Result<(), Errno> {
+    loop {
+        let fresh = format!(".lifted-{}-{}", std::process::id(), *lifted);
+        *lifted += 1;
+        match rustix::fs::renameat_with(folder, name, top, fresh, rustix::fs::RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Bytes that the files below a folder occupy on disk, hard links counted once.
+pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
+    let mut seen = std::collections::HashSet::new();
+    let mut total = 0u64;
+    let mut queue = vec![path.to_path_buf()];
+    while let Some(next) = queue.pop() {
+        let names = match std::fs::read_dir(&next) {
+            Ok(names) => names,
+            // A running workload may remove it meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io("read", &next)(error)),
+        };
+        for entry in names {
+            let entry = entry.map_err(Error::io("read", &next))?;
+            let path = entry.path();
+            let Ok(stat) = rustix::fs::lstat(&path) else { continue };
+            if stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)) {
+                total = total.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512);
+            }
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                queue.push(path);
+            }
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,441 @@
+//! Control groups, version 1, version 2 and both at once (cgroups(7)).
+//!
+//! [`Layout`] reads which hierarchies the host has from `/proc/self/mountinfo` and where the caller is in them from
+//! `/proc/self/cgroup`; [`Cgroup`] is one group in all of them: made, limited, filled, frozen, killed and removed as one.
+//! In version 1 the first write to a `cgroup.procs` after a pause waits for an RCU grace period (about 11 ms measured on
+//! 6.18), those that follow cost 0.03 ms each: callers do other work at the same time.
+//!
+//! Left out on purpose: delegation to systemd; device rules on version 2 (an eBPF program) are refused.
+
+mod layout;
+mod limits;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+pub use layout::Layout;
+pub use limits::{DeviceAccess, Limits};
+use limits::Write;
+
+/// How long the removal of a group waits for its last processes to leave.
+const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
+/// Pause between two attempts to remove a group.
+const REMOVE_PAUSE: Duration = Duration::from_millis(1);
+/// How long a v1 group may take to freeze.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
+/// Rounds of signals that a group is given to die in.
+const KILL_ROUNDS: u32 = 100;
+
+/// Why something about a group failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host has no control groups mounted.
+    #[error("no control groups are mounted: mount cgroup2 at /sys/fs/cgroup")]
+    NotMounted,
+    /// The path of the group has `..`, is too long, or is in systemd's notation.
+    #[error("the cgroup path {path:?} cannot be used: {reason}")]
+    Path {
+        /// The path.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A limit needs a controller or a file that the host lacks.
+    #[error("the host cannot limit {what}: there is no {file}")]
+    Missing {
+        /// What was to be limited.
+        what: &'static str,
+        /// The file of the controller.
+        file: String,
+    },
+    /// This kind of limit is not done here.
+    #[error("{what} is not supported on this host's control groups")]
+    Unsupported {
+        /// The limit.
+        what: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The text is no group that [`Cgroup`] wrote.
+    #[error("{0:?} describes no control group")]
+    Parse(String),
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// One group, in every hierarchy of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Version 1: controllers (comma-separated, or `name=…`) and folder.
+    v1: Vec<(String, PathBuf)>,
+    /// Version 2: folder.
+    v2: Option<PathBuf>,
+}
+
+impl Cgroup {
+    /// The group at `path` of the host's hierarchies, which may not exist yet: absolute paths start at each
+    /// hierarchy's mount point, others (and the empty one's `default`) below the caller's own group.
+    ///
+    /// # Errors
+    /// [`Error::Path`], [`Error::NotMounted`].
+    pub fn at(layout: &Layout, path: &str, default: &str) -> Result<Self, Error> {
+        let path = if path.is_empty() { default } else { path };
+        let refuse = |reason| Err(Error::Path { path: path.to_owned(), reason });
+        if path.contains(':') {
+            return refuse("systemd's slice:prefix:name notation is not supported");
+        }
+        if path.split('/').any(|part| part == ".." || part == ".") {
+            return refuse("it may not have . or .. in it");
+        }
+        if path.contains('\0') || path.len() > 2048 {
+            return refuse("it is too long or has a null byte");
+        }
+        if path.trim_matches('/').is_empty() {
+            return refuse("it is the root group");
+        }
+        let below = path.trim_start_matches('/');
+        let folder = |hierarchy: &layout::Hierarchy| {
+            if path.starts_with('/') { hierarchy.mount.join(below) } else { hierarchy.own.join(below) }
+        };
+        let group = Self {
+            v1: layout.v1.iter().map(|hierarchy| (hierarchy.controllers.clone(), folder(hierarchy))).collect(),
+            v2: layout.v2.as_ref().map(folder),
+        };
+        if group.v1.is_empty() && group.v2.is_none() { Err(Error::NotMounted) } else { Ok(group) }
+    }
+
+    /// Makes the group's v2 folder and opens it, for `clone3` with `CLONE_INTO_CGROUP`; `None` without version 2.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_v2(&self, layout: &Layout) -> Result<Option<OwnedFd>, Error> {
+        let (Some(folder), Some(hierarchy)) = (&self.v2, &layout.v2) else { return Ok(None) };
+        make_below(&hierarchy.mount, folder, &mut |parent| limits::enable_controllers(parent))?;
+        let file = fs::File::open(folder).map_err(failed("open", folder))?;
+        Ok(Some(file.into()))
+    }
+
+    /// Makes the group's v1 folders; new `cpuset` folders start with their parent's processors and memory nodes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn create_v1(&self, layout: &Layout) -> Result<(), Error> {
+        for ((controllers, folder), hierarchy) in self.v1.iter().zip(&layout.v1) {
+            let cpuset = controllers.split(',').any(|name| name == "cpuset");
+            make_below(&hierarchy.mount, folder, &mut |_| Ok(()))?;
+            if cpuset {
+                limits::inherit_cpuset(&hierarchy.mount, folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets limits. Those that are absent stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Unsupported`], [`Error::Io`] when the kernel refuses a value.
+    pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
+        let writes = if self.is_unified() { limits.plan_v2()? } else { limits.plan_v1()? };
+        for write in writes {
+            let folder = self.folder(write.controller).ok_or_else(|| Error::Missing {
+                what: write.controller,
+                file: format!("controller {}", write.controller),
+            })?;
+            apply(folder, &write)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process into the group, in every hierarchy but version 2 when `born_in_v2`. 0 is the caller.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; `ESRCH` when the process has ended.
+    pub fn place(&self, pid: i32, born_in_v2: bool) -> Result<(), Error> {
+        let v2 = self.v2.iter().filter(|_| !born_in_v2);
+        for folder in self.v1.iter().map(|(_, folder)| folder).chain(v2) {
+            let file = folder.join("cgroup.procs");
+            fs::write(&file, pid.to_string()).map_err(failed("write to", &file))?;
+        }
+        Ok(())
+    }
+
+    /// Whether version 2 alone is in use.
+    #[must_use]
+    pub fn is_unified(&self) -> bool {
+        self.v1.is_empty()
+    }
+
+    /// The group's folder for a controller (`memory`, `cpu`…).
+    #[must_use]
+    pub fn folder(&self, controller: &str) -> Option<&Path> {
+        let v1 = self.v1.iter().find(|(names, _)| names.split(',').any(|name| name == controller));
+        match v1 {
+            Some((_, folder)) => Some(folder),
+            None if self.is_unified() => self.v2.as_deref(),
+            None => None,
+        }
+    }
+
+    /// The v1 hierarchies: their controllers and the group's folder in each.
+    pub fn hierarchies(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.v1.iter().map(|(names, folder)| (names.as_str(), folder.as_path()))
+    }
+
+    /// The group's folder in version 2.
+    #[must_use]
+    pub fn unified(&self) -> Option<&Path> {
+        self.v2.as_deref()
+    }
+
+    fn any_folder(&self) -> Option<&Path> {
+        self.v2.as_deref().or_else(|| self.folder("freezer")).or_else(|| self.v1.first().map(|(_, path)| path.as_path()))
+    }
+
+    /// The processes in the group and the groups below it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; a group that is gone has none.
+    pub fn pids(&self) -> Result<Vec<i32>, Error> {
+        let mut pids = Vec::new();
+        let Some(top) = self.any_folder() else { return Ok(pids) };
+        for folder in tree(top) {
+            let file = folder.join("cgroup.procs");
+            match fs::read_to_string(&file) {
+                Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok())),
+                Err(error) if is_gone(&error) => {}
+                Err(source) => return Err(failed("read", &file)(source)),
+            }
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Whether any process is in the group itself, in any hierarchy.
+    #[must_use]
+    pub fn is_occupied(&self) -> bool {
+        let mut folders = self.v1.iter().map(|(_, folder)| folder).chain(&self.v2);
+        folders.any(|folder| fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|text| !text.is_empty()))
+    }
+
+    /// Stops all processes of the group, or lets them go on. With version 1's freezer it waits until they have stopped.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] without a freezer, [`Error::Io`].
+    pub fn freeze(&self, frozen: bool) -> Result<(), Error> {
+        if let Some(folder) = self.v1_folder("freezer") {
+            return freeze_v1(folder, frozen);
+        }
+        let folder = self.v2.as_deref().ok_or(Error::Missing { what: "freezing", file: "freezer.state".into() })?;
+        write_file(&folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+    }
+
+    /// Whether the group is frozen.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let read = |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).unwrap_or_default();
+        match (self.v1_folder("freezer"), self.v2.as_deref()) {
+            (Some(folder), _) => read(folder, "freezer.state").trim() != "THAWED" && folder.exists(),
+            (None, Some(folder)) => read(folder, "cgroup.events").lines().any(|line| line == "frozen 1"),
+            (None, None) => false,
+        }
+    }
+
+    fn v1_folder(&self, controller: &str) -> Option<&Path> {
+        self.v1
+            .iter()
+            .find(|(names, _)| names.split(',').any(|name| name == controller))
+            .map(|(_, folder)| folder.as_path())
+    }
+
+    /// Kills every process of the group: by `cgroup.kill` where a v2 hierarchy has it, else frozen, signalled and thawed,
+    /// until none is left to signal.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn kill(&self) -> Result<(), Error> {
+        let killed = match self.v2.as_deref().map(|folder| fs::write(folder.join("cgroup.kill"), "1")) {
+            Some(Ok(())) => true,
+            Some(Err(error)) if is_gone(&error) => false,
+            Some(Err(_)) | None => false,
+        };
+        if killed {
+            // Killed tasks of a v1 freezer do not run, and so do not end, until they are thawed.
+            if let Some(folder) = self.v1_folder("freezer").filter(|folder| folder.exists()) {
+                write_file(&folder.join("freezer.state"), "THAWED")?;
+            }
+            return Ok(());
+        }
+        self.kill_by_signals()
+    }
+
+    fn kill_by_signals(&self) -> Result<(), Error> {
+        let freezer = self.v1_folder("freezer").filter(|folder| folder.exists());
+        for _ in 0..KILL_ROUNDS {
+            if let Some(folder) = freezer {
+                freeze_v1(folder, true)?;
+            }
+            let pids = self.pids()?;
+            for pid in &pids {
+                if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
+                    // ESRCH: it has just ended.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            }
+            if let Some(folder) = freezer {
+                freeze_v1(folder, false)?;
+            }
+            if pids.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(REMOVE_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// Removes the group and those below it in every hierarchy, once its last process has left.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `EBUSY` when processes are still in it after five seconds.
+    pub fn remove(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + REMOVE_PATIENCE;
+        for folder in self.v1.iter().map(|(_, folder)| folder).chain(&self.v2) {
+            loop {
+                match remove_tree(folder) {
+                    Ok(()) => break,
+                    Err(error) if is_gone(&error) => break,
+                    Err(error) if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                        std::thread::sleep(REMOVE_PAUSE);
+                    }
+                    Err(source) => return Err(failed("remove", folder)(source)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Cgroup {
+    /// One line per hierarchy: its controllers (`-` for version 2), a blank, the folder.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (controllers, folder) in &self.v1 {
+            writeln!(f, "{controllers} {}", folder.display())?;
+        }
+        self.v2.iter().try_for_each(|folder| writeln!(f, "- {}", folder.display()))
+    }
+}
+
+impl std::str::FromStr for Cgroup {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let mut group = Self { v1: Vec::new(), v2: None };
+        for line in text.lines() {
+            match line.split_once(' ') {
+                Some(("-", folder)) if folder.starts_with('/') => group.v2 = Some(folder.into()),
+                Some((controllers, folder)) if folder.starts_with('/') => {
+                    group.v1.push((controllers.to_owned(), folder.into()));
+                }
+                _ => return Err(Error::Parse(text.to_owned())),
+            }
+        }
+        if group.v1.is_empty() && group.v2.is_none() { Err(Error::Parse(text.to_owned())) } else { Ok(group) }
+    }
+}
+
+/// The group is gone: its folder, or (for an open file) the group behind it.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+fn write_file(path: &Path, value: &str) -> Result<(), Error> {
+    fs::write(path, value).map_err(failed("write to", path))
+}
+
+fn apply(folder: &Path, write: &Write) -> Result<(), Error> {
+    let path = folder.join(&write.file);
+    match fs::OpenOptions::new().write(true).open(&path) {
+        Ok(mut file) => {
+            io::Write::write_all(&mut file, write.value.as_bytes()).map_err(failed("write to", &path))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::Missing { what: write.controller, file: write.file.clone() })
+        }
+        Err(source) => Err(failed("open", &path)(source)),
+    }
+}
+
+/// Makes `folder` and its missing parents below `mount`; `enter` is called with each parent before.
+fn make_below(mount: &Path, folder: &Path, enter: &mut dyn FnMut(&Path) -> Result<(), Error>) -> Result<(), Error> {
+    let below = folder.strip_prefix(mount).unwrap_or(folder);
+    let mut at = mount.to_owned();
+    for part in below {
+        enter(&at)?;
+        at.push(part);
+        match fs::create_dir(&at) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(failed("make", &at)(source)),
+        }
+    }
+    Ok(())
+}
+
+fn freeze_v1(folder: &Path, frozen: bool) -> Result<(), Error> {
+    let file = folder.join("freezer.state");
+    let wanted = if frozen { "FROZEN" } else { "THAWED" };
+    let deadline = Instant::now() + FREEZE_PATIENCE;
+    loop {
+        write_file(&file, wanted)?;
+        let state = fs::read_to_string(&file).map_err(failed("read", &file))?;
+        if state.trim() == wanted {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            // Half-frozen is worse than not frozen.
+            write_file(&file, "THAWED")?;
+            return Err(failed("freeze", folder)(io::ErrorKind::TimedOut.into()));
+        }
+        std::thread::sleep(REMOVE_PAUSE);
+    }
+}
+
+/// The folder and those below it, parents first.
+fn tree(top: &Path) -> Vec<PathBuf> {
+    let mut found = vec![top.to_owned()];
+    let mut next = 0;
+    while let Some(folder) = found.get(next).cloned() {
+        next += 1;
+        let children = fs::read_dir(&folder).into_iter().flatten().flatten();
+        found.extend(children.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|e| e.path()));
+    }
+    found
+}
+
+fn remove_tree(top: &Path) -> io::Result<()> {
+    match fs::remove_dir(top) {
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+        done => return done,
+    }
+    for folder in tree(top).iter().rev() {
+        fs::remove_dir(folder)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,15 @@
+//! Safe wrappers over Linux that the ecosystem lacks.
+//!
+//! Each module is one kernel interface; values in, values or `io::Error` out. Nothing here knows containers or virtual
+//! machines, and what `rustix` already has is not repeated.
+
+pub mod cgroup;
+pub mod exe;
+pub mod fd;
+pub mod keyring;
+pub mod loopback;
+pub mod mount;
+pub mod pidfd;
+pub mod proc;
+pub mod process;
+pub mod pty;
