@@ -4,7 +4,7 @@
 //! length. The client may end its direction and still read; when it ends both, it is gone, and the workload goes on.
 
 use atoll_api::docker::{self, DetachKeys, Detacher, MULTIPLEXED_STREAM, RAW_STREAM, Scanned};
-use atoll_engine::{Attachment, AttachInput, AttachOutput, Chunk, Stream};
+use atoll_engine::{AttachInput, AttachOutput, Attachment, Chunk, Stream};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -33,7 +33,9 @@ impl Wish {
     pub(crate) fn of(request: &mut Request, stdin: bool, keys: &str) -> Answer<Self> {
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(request));
         if upgrade.is_none() && stdin {
-            return Err(Refusal::bad("attaching to standard input needs the headers Connection: Upgrade, Upgrade: tcp"));
+            return Err(Refusal::bad(
+                "attaching to standard input needs the headers Connection: Upgrade, Upgrade: tcp",
+            ));
         }
         Ok(Self { upgrade, stdin, keys: keys.parse()? })
     }
@@ -69,9 +71,10 @@ impl Wish {
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {
     let has = |name, wanted: &str| {
-        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-            value.split(',').any(|part| part.trim().eq_ignore_ascii_case(wanted))
-        })
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(wanted)))
     };
     has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "tcp")
 }

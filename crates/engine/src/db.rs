@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use atoll_model::{Exit, Timestamp, Volume, Workload};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 

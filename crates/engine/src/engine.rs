@@ -173,9 +173,7 @@ impl Engine {
 impl Registry {
     fn claim(&mut self, name: &str, id: &WorkloadId) -> Result<(), Error> {
         match self.names.get(name) {
-            Some(holder) if holder != id => {
-                Err(Error::NameTaken { name: name.to_owned(), holder: holder.to_string() })
-            }
+            Some(holder) if holder != id => Err(Error::NameTaken { name: name.to_owned(), holder: holder.to_string() }),
             _ => {
                 self.names.insert(name.to_owned(), id.clone());
                 Ok(())

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use atoll_model::{Exit, Phase, Transition, Workload, WorkloadId, next};
 use tokio::sync::watch;
 
+use crate::Error;
 use crate::attach::Waiting;
 use crate::exec::ExecSession;
 use crate::runtime::Handle;
-use crate::Error;
 
 /// Where a workload stands, as it is published.
 #[derive(Clone, Debug)]
@@ -146,10 +146,9 @@ impl Entry {
     /// The handle of a workload that has processes.
     pub(crate) fn running(&self) -> Result<Handle, Error> {
         let live = self.phase().is_live();
-        self.handle().filter(|_| live).ok_or_else(|| Error::Refused {
-            id: self.id.short().to_string(),
-            reason: atoll_model::Refused::NotRunning,
-        })
+        self.handle()
+            .filter(|_| live)
+            .ok_or_else(|| Error::Refused { id: self.id.short().to_string(), reason: atoll_model::Refused::NotRunning })
     }
 
     pub(crate) fn set_handle(&self, handle: Option<Handle>) {

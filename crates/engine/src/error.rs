@@ -119,7 +119,9 @@ impl Error {
                 runtime::ErrorKind::CommandNotFound | runtime::ErrorKind::CommandNotExecutable => Kind::Invalid,
                 runtime::ErrorKind::Internal => Kind::Internal,
             },
-            Self::StepFailed { .. } | Self::Store(_) | Self::Bootstrap(_) | Self::Database(_) | Self::Host { .. } => Kind::Internal,
+            Self::StepFailed { .. } | Self::Store(_) | Self::Bootstrap(_) | Self::Database(_) | Self::Host { .. } => {
+                Kind::Internal
+            }
         }
     }
 

@@ -38,7 +38,13 @@ impl Default for Events {
 
 impl Events {
     /// Says that something happened now.
-    pub(crate) fn emit(&self, kind: EventKind, action: impl Into<String>, id: &str, attributes: BTreeMap<String, String>) {
+    pub(crate) fn emit(
+        &self,
+        kind: EventKind,
+        action: impl Into<String>,
+        id: &str,
+        attributes: BTreeMap<String, String>,
+    ) {
         let actor = Actor { id: id.to_owned(), attributes };
         let event = Event { kind, action: action.into(), actor, at: host::now() };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

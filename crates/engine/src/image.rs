@@ -193,7 +193,11 @@ impl Engine {
 
     fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
         let found = self.find_image(name)?;
-        let links: Vec<String> = self.shared.store.links()?.into_iter()
+        let links: Vec<String> = self
+            .shared
+            .store
+            .links()?
+            .into_iter()
             .filter(|(_, target)| target.digest == found.manifest.digest)
             .map(|(link, _)| link)
             .collect();
@@ -232,7 +236,8 @@ impl Engine {
     }
 
     fn check_unused(&self, name: &str, image: &ImageView, force: bool, by_name: bool) -> Result<(), Error> {
-        let Some(user) = self.entries().into_iter().find(|entry| entry.workload().image.manifest == image.manifest.digest)
+        let Some(user) =
+            self.entries().into_iter().find(|entry| entry.workload().image.manifest == image.manifest.digest)
         else {
             return Ok(());
         };

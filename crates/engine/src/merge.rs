@@ -153,10 +153,8 @@ mod tests {
 
     fn filled(draft: Draft) -> Result<Workload, Error> {
         let digest = Digest::sha256(b"");
-        let reference =
-            ImageRef { name: "web".to_owned(), manifest: digest.clone(), id: digest, layers: Vec::new() };
-        let identity =
-            Identity { id: WorkloadId::from_bytes([1; 32]), name: "x1".to_owned(), created: Timestamp(1) };
+        let reference = ImageRef { name: "web".to_owned(), manifest: digest.clone(), id: digest, layers: Vec::new() };
+        let identity = Identity { id: WorkloadId::from_bytes([1; 32]), name: "x1".to_owned(), created: Timestamp(1) };
         fill(draft, identity, reference, &image(), || Ok("anonymous".to_owned()))
     }
 

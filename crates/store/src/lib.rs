@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-pub use archive::{ArchiveError, Loaded, Progress};
+pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_FILES_MAX, ArchiveError, Loaded, Progress};
 pub use commit::CommitOptions;
 pub use error::{Error, ImageError, Result};
 pub use extract::{Extracted, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, PATH_DEPTH_MAX, extract};

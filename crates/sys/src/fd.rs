@@ -172,3 +172,21 @@ mod tests {
         assert_eq!(receive(&server, 4).unwrap().unwrap().0, b"1");
     }
 }
+
+/// Takes a descriptor that the program was started with, by its number; it is close-on-exec and has another number
+/// afterwards. For the start of a program, before anything else uses that number.
+///
+/// # Errors
+/// `EBADF` when there is none.
+pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: takes integers; a new descriptor changes no memory of this process.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: takes an integer; by this function's contract nobody else uses the number.
+    unsafe { libc::close(number) };
+    // SAFETY: made a moment ago, belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}

@@ -21,6 +21,8 @@ use crate::plan::RootPlan;
 
 /// Longest options of mount(2): one page, terminator included.
 const OPTIONS_MAX: usize = 4095;
+/// More mounts than ever are stacked on the host's root.
+const STACK_MAX: usize = 16;
 
 /// Cuts this namespace's copy of the mount tree off from the host's.
 pub(super) fn make_private() -> Step<()> {
@@ -113,8 +115,21 @@ pub(super) fn pivot(root: &OwnedFd) -> Step<()> {
     rustix::process::fchdir(root).at("pivot", "new root")?;
     rustix::process::pivot_root(".", ".").at("pivot", "pivot_root")?;
     rustix::process::fchdir(&host).at("pivot", "old root")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).at("pivot", "leave the old root")?;
+    leave_host()?;
     rustix::process::chdir("/").at("pivot", "/")
+}
+
+/// Detaches the old root, in which we stand, and whatever is stacked on it (the masks' tmpfs): each call takes the topmost
+/// mount, until the old root itself is in no namespace of ours any more. Anything else would leave the host's tree behind.
+fn leave_host() -> Step<()> {
+    for _ in 0..STACK_MAX {
+        match rustix::mount::unmount(".", UnmountFlags::DETACH) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => return Ok(()),
+            Err(error) => return Err(error).at("pivot", "leave the old root"),
+        }
+    }
+    Err(errno(libc::EBUSY)).at("pivot", "leave the old root")
 }
 
 /// The last changes to the root mount, when nothing has to be made in it any more.

@@ -59,9 +59,9 @@ fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a Wo
     docker::check_pattern(filters, "name")?;
     let position = |key: &str| -> Answer<Option<usize>> {
         let Some(wanted) = filters.get(key).first() else { return Ok(None) };
-        let found = views.iter().position(|view| {
-            view.workload.name == *wanted || view.workload.id.as_str().starts_with(wanted.as_str())
-        });
+        let found = views
+            .iter()
+            .position(|view| view.workload.name == *wanted || view.workload.id.as_str().starts_with(wanted.as_str()));
         found.map(Some).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("No such container: {wanted}")))
     };
     let (before, since) = (position("before")?, position("since")?);
@@ -253,11 +253,7 @@ struct WaitQuery {
 }
 
 /// The answer begins when the wait is registered and goes on when it is over: clients rely on that.
-async fn wait(
-    Held(state): Held<State>,
-    Path(name): Path<String>,
-    Query(query): Query<WaitQuery>,
-) -> Answer<Response> {
+async fn wait(Held(state): Held<State>, Path(name): Path<String>, Query(query): Query<WaitQuery>) -> Answer<Response> {
     let condition = match query.condition.as_str() {
         "" | "not-running" => WaitCondition::NotRunning,
         "next-exit" => WaitCondition::NextExit,

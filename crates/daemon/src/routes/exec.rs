@@ -65,7 +65,11 @@ async fn resize(
 
 async fn inspect(Held(state): Held<State>, Path(id): Path<String>) -> Answer<Json<ExecInspect>> {
     let view = state.engine.exec_inspect(&id)?;
-    let (program, arguments) = view.draft.args.split_first().map_or((String::new(), Vec::new()), |(first, rest)| (first.clone(), rest.to_vec()));
+    let (program, arguments) = view
+        .draft
+        .args
+        .split_first()
+        .map_or((String::new(), Vec::new()), |(first, rest)| (first.clone(), rest.to_vec()));
     Ok(Json(ExecInspect {
         id: view.id,
         running: view.running,

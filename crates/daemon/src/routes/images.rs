@@ -44,9 +44,8 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
     let dangling = filters.boolean("dangling")?;
     let images = state.engine.images().await?;
-    let position = |key: &str| {
-        filters.get(key).first().and_then(|name| images.iter().position(|image| is_called(image, name)))
-    };
+    let position =
+        |key: &str| filters.get(key).first().and_then(|name| images.iter().position(|image| is_called(image, name)));
     let (before, since) = (position("before"), position("since"));
     let used = state.engine.list();
     let mut shown = Vec::new();

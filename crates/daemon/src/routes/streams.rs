@@ -60,11 +60,7 @@ struct LogsQuery {
     tail: String,
 }
 
-async fn logs(
-    Held(state): Held<State>,
-    Path(name): Path<String>,
-    Query(query): Query<LogsQuery>,
-) -> Answer<Response> {
+async fn logs(Held(state): Held<State>, Path(name): Path<String>, Query(query): Query<LogsQuery>) -> Answer<Response> {
     let tail = match query.tail.as_str() {
         "" | "all" => None,
         // Docker takes what is no number for all.

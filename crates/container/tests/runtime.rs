@@ -1,0 +1,483 @@
+//! `atoll-runtime` on real namespaces with a busybox root: features, and the escapes that others fell into.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::{Value, json};
+
+const RUNTIME: &str = env!("CARGO_BIN_EXE_atoll-runtime");
+const BUSYBOX: &str = "/bin/busybox";
+const APPLETS: [&str; 21] = [
+    "sh", "cat", "ls", "id", "echo", "sleep", "stat", "pwd", "readlink", "hostname", "mknod", "env", "ps", "dd", "tty",
+    "wc", "touch", "kill", "grep", "mkdir", "mount",
+];
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// One bundle with its own root of records.
+struct Bundle {
+    dir: tempfile::TempDir,
+    id: String,
+}
+
+/// A bundle that runs `script`, or `None` (said aloud) where no container can run.
+fn bundle(script: &str) -> Option<Bundle> {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root");
+        return None;
+    }
+    if !Path::new(BUSYBOX).exists() {
+        println!("skipped: needs {BUSYBOX} (apt-get install busybox-static)");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("rootfs/bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+    for applet in APPLETS {
+        symlink("busybox", bin.join(applet)).unwrap();
+    }
+    let id = format!("test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let bundle = Bundle { dir, id };
+    assert!(bundle.call(&["spec", "-b", bundle.path().to_str().unwrap()]).status.success());
+    bundle.edit(|spec| {
+        spec["process"]["args"] = json!(["sh", "-c", script]);
+        spec["root"]["readonly"] = json!(false);
+    });
+    Some(bundle)
+}
+
+impl Bundle {
+    fn path(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        self.path().join("rootfs")
+    }
+
+    fn edit(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.path().join("config.json");
+        let mut spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut spec);
+        fs::write(&path, spec.to_string()).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(RUNTIME);
+        command.arg("--root").arg(self.path().join("state")).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn run(&self) -> Output {
+        let bundle = self.path();
+        self.call(&["run", "-b", bundle.to_str().unwrap(), &self.id])
+    }
+
+    /// As `run -d` or `create`: descriptors that a container keeps open must not be pipes of ours.
+    fn detached(&self, arguments: &[&str]) {
+        let (out, bundle) = (fs::File::create(self.path().join("out")).unwrap(), self.path());
+        let mut command = self.command(arguments);
+        command.args(["-b", bundle.to_str().unwrap(), &self.id]).stderr(out.try_clone().unwrap()).stdout(out);
+        assert!(command.status().unwrap().success(), "{}", self.written());
+    }
+
+    fn written(&self) -> String {
+        fs::read_to_string(self.path().join("out")).unwrap()
+    }
+
+    fn status(&self) -> String {
+        let state: Value = serde_json::from_slice(&self.call(&["state", &self.id]).stdout).unwrap();
+        state["status"].as_str().unwrap().to_owned()
+    }
+
+    fn wait_for(&self, status: &str) {
+        for _ in 0..1000 {
+            if self.status() == status {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("{} is {} and not {status}", self.id, self.status());
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.call(&["delete", "-f", &self.id]);
+    }
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// `script` in a container (changed by `change`) prints `expected` and nothing else.
+#[track_caller]
+fn check_with(script: &str, expected: &str, change: impl FnOnce(&Bundle)) {
+    let Some(bundle) = bundle(script) else { return };
+    change(&bundle);
+    let output = bundle.run();
+    assert_eq!(text(&output).trim(), expected, "{script}");
+    let left = fs::read_dir(bundle.path().join("state")).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "a record is left");
+    assert!(!Path::new("/sys/fs/cgroup/pids").join(&bundle.id).exists(), "a cgroup is left");
+}
+
+#[track_caller]
+fn check(script: &str, expected: &str) {
+    check_with(script, expected, |_| {});
+}
+
+/// `script` ends with `code`.
+#[track_caller]
+fn check_code(args: &[&str], code: i32) {
+    let Some(bundle) = bundle("") else { return };
+    bundle.edit(|spec| spec["process"]["args"] = json!(args));
+    let output = bundle.run();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output));
+}
+
+/// The container is refused with `word` in the message, and nothing of it is left.
+#[track_caller]
+fn check_refused(word: &str, change: impl FnOnce(&Bundle)) {
+    let Some(bundle) = bundle("echo escaped") else { return };
+    change(&bundle);
+    let output = bundle.run();
+    assert!(!output.status.success());
+    assert!(text(&output).contains(word) && !text(&output).contains("escaped"), "{}", text(&output));
+    assert_eq!(fs::read_dir(bundle.path().join("state")).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn exit_codes() {
+    check_code(&["sh", "-c", "exit 0"], 0);
+    check_code(&["sh", "-c", "exit 77"], 77);
+    // The first process of a pid namespace is deaf to signals without a handler from inside.
+    check_code(&["sh", "-c", "kill -TERM $$; exit 5"], 5);
+    check_code(&["nothing-here"], 127);
+    check_code(&["/nothing/here"], 127);
+    check_code(&["/bin"], 126);
+    check_code(&["/proc/version"], 126);
+}
+
+#[test]
+fn namespaces_are_its_own() {
+    check("echo $$", "1");
+    check("hostname", "atoll");
+    check("cat /proc/self/cgroup | grep -v ':/$'; echo done", "done");
+    check("ls /proc/sys/net/ipv4/conf | grep -v -e all -e default -e lo -e eql -e 0$; echo done", "done");
+}
+
+#[test]
+fn the_hosts_mounts_are_gone() {
+    // Every mount below the root is one that the configuration or a mask made; the root itself is there once.
+    check("cat /proc/self/mountinfo | grep -c ' / / '; grep -c sandboxing /proc/self/mountinfo", "0\n0");
+    check("while read a b c d e f; do echo $e; done < /proc/self/mountinfo | grep -v -e '^/proc' -e '^/sys' -e '^/dev'", "/");
+}
+
+#[test]
+fn capabilities_and_privileges() {
+    let only_kill = |bundle: &Bundle| {
+        bundle.edit(|spec| {
+            let one = json!(["CAP_KILL"]);
+            spec["process"]["capabilities"] =
+                json!({"bounding": one, "effective": one, "permitted": one, "inheritable": one, "ambient": one});
+        });
+    };
+    let all = "0000000000000020\n".repeat(5);
+    check_with("while read a b; do case $a in Cap*) echo $b;; esac; done < /proc/self/status", all.trim(), only_kill);
+    check("grep -c 'NoNewPrivs:.1' /proc/self/status", "1");
+    check_with("id -u; id -g; id -G", "1000\n1001\n1001 5", |bundle| {
+        bundle.edit(|spec| spec["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [5]}));
+    });
+}
+
+#[test]
+fn limits() {
+    check_with("ulimit -n; umask", "100\n0077", |bundle| {
+        bundle.edit(|spec| {
+            spec["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}]);
+            spec["process"]["user"]["umask"] = json!(0o077);
+        });
+    });
+    let resources = json!({
+        "memory": {"limit": 33_554_432, "swap": 33_554_432}, "pids": {"limit": 17},
+        "cpu": {"shares": 512, "quota": 50_000, "period": 100_000},
+        "devices": [{"allow": false, "access": "rwm"}],
+    });
+    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us";
+    if !Path::new("/sys/fs/cgroup/devices").exists() {
+        println!("skipped: needs version 1 controllers");
+        return;
+    }
+    check_with(script, "33554432\n17\n512\n50000", |bundle| {
+        bundle.edit(|spec| spec["linux"]["resources"] = resources.clone());
+    });
+    // The device is made but cannot be opened; the default ones can.
+    check_with("cat /dev/kmsg 2>&1 >/dev/null | grep -c permitted; echo ok > /dev/null && echo ok", "1\nok", |bundle| {
+        bundle.edit(|spec| {
+            spec["linux"]["resources"] = resources.clone();
+            spec["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
+        });
+    });
+}
+
+#[test]
+fn mounts_and_volumes() {
+    check_with("cat /mnt/deep/file; echo x > /mnt/deep/new 2>/dev/null || echo read-only; stat -c %a /t", "hello\nread-only\n1777", |bundle| {
+        let volume = bundle.path().join("volume");
+        fs::create_dir(&volume).unwrap();
+        fs::write(volume.join("file"), "hello\n").unwrap();
+        bundle.edit(|spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.push(json!({"destination": "/mnt/deep", "type": "bind", "source": "volume", "options": ["rbind", "ro"]}));
+            mounts.push(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}));
+        });
+    });
+    check_with("cat /etc/one", "file", |bundle| {
+        fs::write(bundle.path().join("one"), "file").unwrap();
+        bundle.edit(|spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.push(json!({"destination": "/etc/one", "type": "bind", "source": "one", "options": ["bind"]}));
+        });
+    });
+    check_with("touch /x 2>/dev/null || echo read-only", "read-only", |bundle| {
+        bundle.edit(|spec| spec["root"]["readonly"] = json!(true));
+    });
+}
+
+#[test]
+fn masks_and_read_only_paths() {
+    check("cat /proc/timer_list | wc -c; ls /sys/firmware | wc -l", "0\n0");
+    check("(echo 1 > /proc/sysrq-trigger) 2>/dev/null || echo no", "no");
+    check("(echo x > /proc/sys/kernel/hostname) 2>/dev/null || echo no", "no");
+}
+
+#[test]
+fn sysctl_and_oom_score() {
+    check_with("cat /proc/sys/net/ipv4/ip_forward /proc/self/oom_score_adj", "1\n500", |bundle| {
+        bundle.edit(|spec| {
+            spec["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+            spec["process"]["oomScoreAdj"] = json!(500);
+        });
+    });
+    check_refused("not separate", |bundle| {
+        bundle.edit(|spec| spec["linux"]["sysctl"] = json!({"kernel.core_pattern": "|/x"}));
+    });
+}
+
+#[test]
+fn seccomp_is_installed() {
+    for no_new_privileges in [true, false] {
+        check_with("echo x; mkdir /y 2>/dev/null; /bin/busybox mkdir /y 2>&1", "x\nmkdir: can't create directory '/y': Operation not permitted", |bundle| {
+            bundle.edit(|spec| {
+                spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                spec["linux"]["seccomp"] = json!({
+                    "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+                });
+            });
+        });
+    }
+}
+
+#[test]
+fn life_of_a_container() {
+    let Some(bundle) = bundle("echo started; sleep 1000") else { return };
+    bundle.detached(&["create"]);
+    assert_eq!(bundle.status(), "created");
+    assert_eq!(bundle.written(), "");
+    assert!(bundle.call(&["start", &bundle.id]).status.success());
+    bundle.wait_for("running");
+    assert!(!bundle.call(&["start", &bundle.id]).status.success());
+    assert!(!bundle.call(&["delete", &bundle.id]).status.success());
+    let output = bundle.call(&["exec", "-e", "A=b", &bundle.id, "sh", "-c", "echo $A; ps | wc -l; hostname; exit 3"]);
+    assert_eq!((text(&output).as_str(), output.status.code()), ("b\n5\natoll\n", Some(3)));
+    assert_eq!(bundle.call(&["exec", &bundle.id, "nothing"]).status.code(), Some(127));
+    assert!(bundle.call(&["pause", &bundle.id]).status.success());
+    assert_eq!(bundle.status(), "paused");
+    assert!(bundle.call(&["resume", &bundle.id]).status.success());
+    assert!(bundle.call(&["kill", &bundle.id, "KILL"]).status.success());
+    bundle.wait_for("stopped");
+    assert!(bundle.call(&["delete", &bundle.id]).status.success());
+    assert!(text(&bundle.call(&["state", &bundle.id])).contains("does not exist"));
+}
+
+#[test]
+fn a_created_container_reports_why_it_does_not_start() {
+    let Some(bundle) = bundle("") else { return };
+    bundle.edit(|spec| spec["process"]["args"] = json!(["nothing-here"]));
+    bundle.detached(&["create"]);
+    let output = bundle.call(&["start", &bundle.id]);
+    assert_eq!(output.status.code(), Some(127));
+    assert!(text(&output).contains("executable file not found in $PATH"), "{}", text(&output));
+    bundle.wait_for("stopped");
+}
+
+#[test]
+fn names_are_taken_once() {
+    let Some(bundle) = bundle("sleep 1000") else { return };
+    bundle.detached(&["run", "-d"]);
+    let output = bundle.run();
+    assert!(text(&output).contains("exists"), "{}", text(&output));
+    bundle.wait_for("running");
+}
+
+#[test]
+fn signals_are_forwarded() {
+    let Some(bundle) = bundle("trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done") else { return };
+    let path = bundle.path();
+    let mut child = bundle
+        .command(&["run", "-b", path.to_str().unwrap(), &bundle.id])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(42));
+}
+
+// What others fell into (research, section 6).
+
+/// Case 1, CVE-2019-5736.
+#[test]
+fn the_program_cannot_be_overwritten_through_proc_self_exe() {
+    let before = fs::metadata(RUNTIME).unwrap();
+    // As the program itself, and as an interpreter: what runs then is our program, on a mount that cannot be written.
+    for (name, content) in [("link", None), ("script", Some("#!/proc/self/exe\n"))] {
+        let Some(bundle) = bundle("") else { return };
+        let path = bundle.rootfs().join(name);
+        match content {
+            None => symlink("/proc/self/exe", &path).unwrap(),
+            Some(text) => fs::write(&path, text).unwrap(),
+        }
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).ok();
+        let program = format!("/{name}");
+        bundle.edit(|spec| spec["process"]["args"] = json!([program, "--version"]));
+        bundle.run();
+    }
+    let Some(bundle) = bundle("sleep 1000") else { return };
+    bundle.detached(&["create"]);
+    let state: Value = serde_json::from_slice(&bundle.call(&["state", &bundle.id]).stdout).unwrap();
+    // The process still is our program: even the host's root cannot write to it through this link.
+    let link = format!("/proc/{}/exe", state["pid"]);
+    let error = fs::OpenOptions::new().write(true).open(link).unwrap_err();
+    assert!(matches!(error.raw_os_error(), Some(libc::EROFS | libc::ETXTBSY)), "{error}");
+    assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    let after = fs::metadata(RUNTIME).unwrap();
+    assert_eq!((before.ino(), before.mtime(), before.len()), (after.ino(), after.mtime(), after.len()));
+}
+
+/// Case 2, CVE-2024-21626.
+#[test]
+fn descriptors_of_the_host_do_not_leak() {
+    let Some(bundle) = bundle("ls /proc/self/fd") else { return };
+    let folder = fs::File::open("/").unwrap();
+    rustix::io::fcntl_setfd(&folder, rustix::io::FdFlags::empty()).unwrap();
+    // 3 is the folder that ls reads.
+    assert_eq!(text(&bundle.run()), "0\n1\n2\n3\n");
+    for fd in [folder.as_raw_fd(), 3, 4, 5, 6, 7, 8, 9] {
+        bundle.edit(|spec| {
+            spec["process"]["cwd"] = json!(format!("/proc/self/fd/{fd}"));
+            spec["process"]["args"] = json!(["sh", "-c", "echo escaped; ls"]);
+        });
+        let output = bundle.run();
+        assert!(!output.status.success() && !text(&output).contains("escaped"), "{fd}: {}", text(&output));
+    }
+    symlink("/proc/self/fd/7", bundle.rootfs().join("way")).unwrap();
+    bundle.edit(|spec| spec["process"]["cwd"] = json!("/way"));
+    assert!(!text(&bundle.run()).contains("escaped"));
+}
+
+/// Cases 3 and 8, CVE-2025-31133, CVE-2026-88265.
+#[test]
+fn an_images_dev_null_is_never_used() {
+    check_with("stat -c %t:%T /dev/null; cat /proc/timer_list | wc -c", "1:3\n0", |bundle| {
+        fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+        symlink("/proc/sys/kernel/core_pattern", bundle.rootfs().join("dev/null")).unwrap();
+    });
+    // Also where the configuration mounts nothing at /dev.
+    check_with("stat -c %t:%T /dev/null", "1:3", |bundle| {
+        fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+        symlink("/etc/passwd", bundle.rootfs().join("dev/null")).unwrap();
+        bundle.edit(|spec| {
+            let mounts = spec["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        });
+    });
+}
+
+/// Cases 5 and 6, CVE-2019-19921, CVE-2026-41579.
+#[test]
+fn places_of_the_system_may_not_be_links() {
+    for name in ["dev", "proc", "sys"] {
+        check_refused("mount point", |bundle| {
+            let outside = bundle.path().join("outside");
+            fs::create_dir(&outside).unwrap();
+            symlink(&outside, bundle.rootfs().join(name)).unwrap();
+        });
+    }
+}
+
+/// Case 7, CVE-2026-88264; case 4, CVE-2025-52565.
+#[test]
+fn an_images_console_is_never_used() {
+    let Some(bundle) = bundle("tty; stat -c %t /dev/console; [ -t 0 ] && echo terminal") else { return };
+    let target = bundle.path().join("made-on-host");
+    fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+    symlink(&target, bundle.rootfs().join("dev/console")).unwrap();
+    bundle.edit(|spec| spec["process"]["terminal"] = json!(true));
+    let output = bundle.run();
+    assert_eq!(text(&output).replace('\r', ""), "/dev/pts/0\n88\nterminal\n");
+    assert!(!target.exists());
+}
+
+/// Case 12, CVE-2021-30465: the destination of a mount leads out of the root.
+#[test]
+fn destinations_stay_inside_the_root() {
+    for link in ["/outside-of-test", "../../../../outside-of-test"] {
+        check_with("ls /outside-of-test/vol", "inside", |bundle| {
+            let volume = bundle.path().join("volume");
+            fs::create_dir(&volume).unwrap();
+            fs::write(volume.join("inside"), "").unwrap();
+            fs::create_dir(bundle.rootfs().join("outside-of-test")).unwrap();
+            symlink(link, bundle.rootfs().join("way")).unwrap();
+            bundle.edit(|spec| {
+                let mounts = spec["mounts"].as_array_mut().unwrap();
+                mounts.push(json!({"destination": "/way/vol", "type": "bind", "source": "volume", "options": ["bind"]}));
+            });
+        });
+        assert!(!Path::new("/outside-of-test").exists());
+    }
+}
+
+/// Case 11: what an image or a caller notes beside the configuration is no policy.
+#[test]
+fn annotations_change_nothing() {
+    check_with("echo $$; ls /dev/vda 2>/dev/null; grep -c 'CapEff:.0000000020000420' /proc/self/status", "1\n1", |bundle| {
+        bundle.edit(|spec| spec["annotations"] = json!({"run.oci.seccomp": "none", "org.systemd.property.x": "y"}));
+    });
+}
+
+#[test]
+fn what_is_not_there_is_refused_by_name() {
+    let with = |path: &'static str, value: Value| {
+        move |bundle: &Bundle| bundle.edit(|spec| *spec.pointer_mut(path).unwrap() = value)
+    };
+    check_refused("user namespace", with("/linux/namespaces", json!([{"type": "mount"}, {"type": "user"}])));
+    check_refused("version", with("/ociVersion", json!("9.0.0")));
+    check_refused("hooks", |bundle| {
+        bundle.edit(|spec| spec["hooks"] = json!({"prestart": [{"path": "/bin/true"}]}));
+    });
+}

@@ -1,0 +1,67 @@
+//! What went wrong, as the daemon is told.
+
+use atoll_container::{CreateError, ExecError, PlanError, StartError};
+use atoll_wall::message::{Failure, FailureKind};
+
+/// An error with its causes, in one sentence.
+pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn failure(kind: FailureKind, error: &dyn std::error::Error) -> Failure {
+    Failure { kind, message: sentence(error) }
+}
+
+/// Something of the host failed.
+pub(crate) fn internal(error: &dyn std::error::Error) -> Failure {
+    failure(FailureKind::Internal, error)
+}
+
+/// It does not fit what is going on.
+pub(crate) fn not_now(message: &str) -> Failure {
+    Failure { kind: FailureKind::NotNow, message: message.to_owned() }
+}
+
+fn plan_kind(error: &PlanError) -> FailureKind {
+    match error {
+        PlanError::Unsupported { .. } => FailureKind::Unsupported,
+        PlanError::Invalid { .. } | PlanError::Seccomp(_) => FailureKind::Invalid,
+    }
+}
+
+pub(crate) fn of_create(error: &CreateError) -> Failure {
+    let kind = match error {
+        CreateError::Plan(plan) => plan_kind(plan),
+        _ => FailureKind::Internal,
+    };
+    failure(kind, error)
+}
+
+pub(crate) fn of_start(error: &StartError) -> Failure {
+    let kind = match error {
+        StartError::NotFound { .. } => FailureKind::CommandNotFound,
+        StartError::NotExecutable { .. } => FailureKind::CommandNotExecutable,
+        StartError::Gone => FailureKind::NotNow,
+        StartError::Step { .. } | StartError::Channel(_) => FailureKind::Internal,
+    };
+    failure(kind, error)
+}
+
+pub(crate) fn of_exec(error: &ExecError) -> Failure {
+    match error {
+        ExecError::Start(start) => of_start(start),
+        ExecError::Plan(plan) => failure(plan_kind(plan), error),
+        ExecError::Gone => failure(FailureKind::NotNow, error),
+        _ => failure(FailureKind::Internal, error),
+    }
+}

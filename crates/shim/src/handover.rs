@@ -1,0 +1,145 @@
+//! What the launching stage hands to the monitor over an `execve` of itself: a small document in a memfd, which names
+//! the descriptors that stay open.
+
+use std::ffi::{CStr, CString};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use atoll_sys::cgroup::Cgroup;
+use atoll_wall::launch::LogPlan;
+use serde::{Deserialize, Serialize};
+
+/// The program executes itself through this link, and so stays on its read-only mount.
+const SELF: &CStr = c"/proc/self/exe";
+
+/// Everything that the monitor needs to know.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) id: String,
+    pub(crate) pid: i32,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) run: PathBuf,
+    pub(crate) stdin_once: bool,
+    pub(crate) log: LogState,
+    pub(crate) fds: Fds,
+}
+
+/// The log file as the launching stage left it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogState {
+    pub(crate) plan: LogPlan,
+    /// Bytes of whole records, header included.
+    pub(crate) size: u64,
+    pub(crate) sequence: u64,
+}
+
+/// The descriptors.
+#[derive(Debug)]
+pub(crate) struct Fds {
+    /// The connection to the daemon that started this supervisor.
+    pub(crate) control: OwnedFd,
+    pub(crate) listener: OwnedFd,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) start: OwnedFd,
+    pub(crate) log: OwnedFd,
+    pub(crate) streams: StreamFds,
+}
+
+/// Our ends of the workload's streams.
+#[derive(Debug)]
+pub(crate) enum StreamFds {
+    Terminal(OwnedFd),
+    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
+}
+
+/// The same with numbers for descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    id: String,
+    pid: i32,
+    cgroup: String,
+    run: PathBuf,
+    stdin_once: bool,
+    log: LogState,
+    control: i32,
+    listener: i32,
+    pidfd: i32,
+    start: i32,
+    log_file: i32,
+    streams: StreamNumbers,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StreamNumbers {
+    Terminal(i32),
+    Pipes(Option<i32>, i32, i32),
+}
+
+/// Becomes the monitor; returns only when that fails.
+pub(crate) fn give(short: &str, state: State) -> Result<()> {
+    let fds = &state.fds;
+    let keep = |fd: &OwnedFd| -> Result<i32> {
+        atoll_sys::fd::keep_on_exec(fd)?;
+        Ok(fd.as_raw_fd())
+    };
+    let document = Document {
+        id: state.id.clone(),
+        pid: state.pid,
+        cgroup: state.cgroup.to_string(),
+        run: state.run.clone(),
+        stdin_once: state.stdin_once,
+        log: state.log.clone(),
+        control: keep(&fds.control)?,
+        listener: keep(&fds.listener)?,
+        pidfd: keep(&fds.pidfd)?,
+        start: keep(&fds.start)?,
+        log_file: keep(&fds.log)?,
+        streams: match &fds.streams {
+            StreamFds::Terminal(master) => StreamNumbers::Terminal(keep(master)?),
+            StreamFds::Pipes { stdin, stdout, stderr } => {
+                StreamNumbers::Pipes(stdin.as_ref().map(keep).transpose()?, keep(stdout)?, keep(stderr)?)
+            }
+        },
+    };
+    let memory = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::empty())?;
+    let mut memory = std::fs::File::from(memory);
+    memory.write_all(&serde_json::to_vec(&document)?)?;
+    memory.seek(SeekFrom::Start(0))?;
+    let number = memory.as_fd().as_raw_fd().to_string();
+    let arguments = ["atoll-shim", "monitor", short, &number];
+    let arguments: Vec<CString> = arguments.into_iter().map(CString::new).collect::<Result<_, _>>()?;
+    Err(atoll_sys::process::execve(SELF, &arguments, &[])).context("becoming the monitor")
+}
+
+/// What was handed over, on descriptor `number`.
+pub(crate) fn take(number: i32) -> Result<State> {
+    let take = |number| atoll_sys::fd::take_inherited(number).context("taking over a descriptor");
+    let mut text = Vec::new();
+    std::fs::File::from(take(number)?).read_to_end(&mut text)?;
+    let document: Document = serde_json::from_slice(&text).context("reading the state that was handed over")?;
+    let streams = match document.streams {
+        StreamNumbers::Terminal(master) => StreamFds::Terminal(take(master)?),
+        StreamNumbers::Pipes(stdin, stdout, stderr) => {
+            StreamFds::Pipes { stdin: stdin.map(take).transpose()?, stdout: take(stdout)?, stderr: take(stderr)? }
+        }
+    };
+    Ok(State {
+        id: document.id,
+        pid: document.pid,
+        cgroup: document.cgroup.parse().context("the cgroup that was handed over")?,
+        run: document.run,
+        stdin_once: document.stdin_once,
+        log: document.log,
+        fds: Fds {
+            control: take(document.control)?,
+            listener: take(document.listener)?,
+            pidfd: take(document.pidfd)?,
+            start: take(document.start)?,
+            log: take(document.log_file)?,
+            streams,
+        },
+    })
+}

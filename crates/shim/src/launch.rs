@@ -1,0 +1,209 @@
+//! The launching stage: one request in, one workload made, then this program becomes the monitor.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use atoll_container::{Created, Creation, RootSource, StartMode, Stdio};
+use atoll_wall::frame::{Decoder, encode_message};
+use atoll_wall::launch::{Launch, Root, Streams};
+use atoll_wall::message::{Failure, FailureKind, Reply, Request};
+use atoll_wall::record::{self, ProcessRecord};
+use atoll_wall::{PROTOCOL, SOCKET};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
+
+use crate::handover::{self, Fds, State, StreamFds};
+use crate::{failure, logfile};
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 64;
+/// Where the specification is kept for exec sessions.
+pub(crate) const SPEC: &str = "spec.json";
+const BLOCK: usize = 64 << 10;
+
+/// Makes the workload that the daemon asks for on standard input, answers, and becomes its monitor.
+pub(crate) fn launch(short: &str) -> Result<()> {
+    // A session of its own: signals of the daemon's terminal do not come here. It fails only for one that leads its
+    // group already, which is as good.
+    let _ = rustix::process::setsid();
+    let control = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let request = receive(&control)?;
+    match make(*request, control) {
+        Ok((state, pid)) => {
+            send(&state.fds.control, &Reply::Created { pid })?;
+            handover::give(short, state)
+        }
+        Err((failure, control)) => {
+            send(&control, &Reply::Failed(failure))?;
+            Ok(())
+        }
+    }
+}
+
+fn receive(control: &OwnedFd) -> Result<Box<Launch>> {
+    let mut decoder = Decoder::default();
+    let mut stream = File::from(control.try_clone()?);
+    let mut block = vec![0; BLOCK];
+    loop {
+        if let Some(frame) = decoder.next_frame()? {
+            match frame.message()? {
+                Request::Launch(launch) => return Ok(launch),
+                _ => bail!("the daemon did not begin with a launch"),
+            }
+        }
+        let count = stream.read(&mut block)?;
+        if count == 0 {
+            bail!("the daemon left before it said what to launch");
+        }
+        decoder.push(&block[..count]);
+    }
+}
+
+fn send(control: &OwnedFd, reply: &Reply) -> Result<()> {
+    File::from(control.try_clone()?).write_all(&encode_message(reply)).context("answering the daemon")
+}
+
+fn make(launch: Launch, control: OwnedFd) -> Result<(State, i32), (Failure, OwnedFd)> {
+    match prepare(launch) {
+        Ok(prepared) => {
+            let Prepared { id, run, stdin_once, log, log_file, listener, created, streams } = prepared;
+            let Created { pid, pidfd, start, cgroup, .. } = created;
+            let Some(start) = start else {
+                let message = "the container cannot be started by its creator".to_owned();
+                return Err((Failure { kind: FailureKind::Internal, message }, control));
+            };
+            let fds = Fds { control, listener, pidfd, start: start.into_fd(), log: log_file, streams };
+            Ok((State { id, pid, cgroup, run, stdin_once, log, fds }, pid))
+        }
+        Err(failure) => Err((failure, control)),
+    }
+}
+
+/// A workload that was made, and everything beside it.
+struct Prepared {
+    id: String,
+    run: std::path::PathBuf,
+    stdin_once: bool,
+    log: handover::LogState,
+    log_file: OwnedFd,
+    listener: OwnedFd,
+    created: Created,
+    streams: StreamFds,
+}
+
+fn prepare(launch: Launch) -> Result<Prepared, Failure> {
+    let io = |error: std::io::Error| failure::internal(&error);
+    let spec = serde_json::to_vec(&launch.spec).map_err(|error| failure::internal(&error))?;
+    std::fs::write(launch.run.join(SPEC), spec).map_err(io)?;
+    let listener = listen(&launch.run).map_err(io)?;
+    let (log, log_file) = logfile::open(launch.log.clone()).map_err(io)?;
+    let (stdio, ours) = streams(launch.streams).map_err(io)?;
+    let root = match launch.root {
+        Root::Folder { path } => RootSource::Path(path),
+        Root::Overlay { base, lower, upper, work, volatile } => {
+            RootSource::Overlay { base, lowers: lower, upper, work, volatile }
+        }
+    };
+    let mut created = atoll_container::create(Creation {
+        id: &launch.id,
+        spec: &launch.spec,
+        bundle: &launch.run,
+        root,
+        user: &launch.user,
+        stdio,
+        start: StartMode::Caller,
+        preserve_fds: 0,
+    })
+    .map_err(|error| failure::of_create(&error))?;
+    let streams = match (ours, created.master.take()) {
+        (Some(pipes), _) => pipes,
+        (None, Some(master)) => StreamFds::Terminal(master),
+        (None, None) => return Err(failure::not_now("the container has no terminal")),
+    };
+    set_nonblocking(&streams).map_err(io)?;
+    write_record(&launch.run, &created).map_err(io)?;
+    Ok(Prepared {
+        id: launch.id,
+        run: launch.run,
+        stdin_once: launch.streams.stdin_once,
+        log,
+        log_file,
+        listener,
+        created,
+        streams,
+    })
+}
+
+/// The socket, bound by way of its folder's descriptor: its path may be longer than a socket's address.
+fn listen(run: &Path) -> std::io::Result<OwnedFd> {
+    use std::os::fd::AsRawFd;
+    let folder = rustix::fs::open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    match std::fs::remove_file(run.join(SOCKET)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let address = SocketAddrUnix::new(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+/// The workload's ends of its streams, and ours where they are pipes.
+fn streams(wanted: Streams) -> std::io::Result<(Stdio, Option<StreamFds>)> {
+    if let Some(size) = wanted.terminal {
+        return Ok((Stdio::Terminal { rows: size.rows, cols: size.columns }, None));
+    }
+    let pipe = || rustix::pipe::pipe_with(PipeFlags::CLOEXEC);
+    let (their_stdin, stdin) = if wanted.stdin {
+        let (theirs, ours) = pipe()?;
+        (theirs, Some(ours))
+    } else {
+        (rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, None)
+    };
+    let (stdout, their_stdout) = pipe()?;
+    let (stderr, their_stderr) = pipe()?;
+    let theirs = Stdio::Fds { stdin: their_stdin, stdout: their_stdout, stderr: their_stderr };
+    Ok((theirs, Some(StreamFds::Pipes { stdin, stdout, stderr })))
+}
+
+/// The streams of an exec session are made in the same way.
+pub(crate) fn session_streams(wanted: Streams) -> std::io::Result<(Stdio, Option<StreamFds>)> {
+    let (stdio, ours) = streams(wanted)?;
+    ours.as_ref().map_or(Ok(()), set_nonblocking)?;
+    Ok((stdio, ours))
+}
+
+fn set_nonblocking(streams: &StreamFds) -> std::io::Result<()> {
+    let set = |fd: &OwnedFd| rustix::io::ioctl_fionbio(fd, true);
+    match streams {
+        StreamFds::Terminal(master) => set(master)?,
+        StreamFds::Pipes { stdin, stdout, stderr } => {
+            stdin.as_ref().map_or(Ok(()), set)?;
+            set(stdout)?;
+            set(stderr)?;
+        }
+    }
+    Ok(())
+}
+
+/// Who supervises what, for a daemon that was not there.
+fn write_record(run: &Path, created: &Created) -> std::io::Result<()> {
+    let process = |pid| -> std::io::Result<ProcessRecord> {
+        Ok(ProcessRecord { pid, start_time: atoll_sys::proc::start_time(pid)? })
+    };
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let record = record::Shim {
+        protocol: PROTOCOL,
+        boot: atoll_sys::proc::boot_id()?,
+        shim: process(own)?,
+        init: process(created.pid)?,
+        cgroup: created.cgroup.to_string(),
+    };
+    crate::logfile::replace(&run.join(record::SHIM), &serde_json::to_vec(&record)?)
+}

@@ -1,0 +1,65 @@
+//! The program `atoll-shim`: one process for each workload, its parent, which outlives the daemon.
+//!
+//! ```text
+//!   launch ── makes the workload, answers "created" ── execve of itself ──► monitor ── until the workload has ended
+//!   init   ── first process inside a workload that asked for one: starts its program, reaps, passes signals on
+//! ```
+//!
+//! The two stages of a supervisor are two programs in one: what the first needed (the specification, the compiled
+//! filter) is gone from memory when the second runs. It has one thread and no timers; it wakes up when something
+//! happens. Left out on purpose: images, HTTP, restart policies.
+
+#![forbid(unsafe_code)]
+
+mod failure;
+mod handover;
+mod init;
+mod launch;
+mod logfile;
+mod monitor;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "standard error is the supervisor's own log, which the daemon reads")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("atoll-shim: {error:#}");
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    match arguments.get(1).map(String::as_str) {
+        Some("launch") => {
+            atoll_sys::exe::seal().context("making this program's file read-only for what it starts")?;
+            launch::launch(arguments.get(2).map_or("", String::as_str))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("monitor") => {
+            let state = arguments.get(3).and_then(|number| number.parse().ok()).context("no state was handed over")?;
+            monitor::run(handover::take(state)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("init") => init::run(&arguments[2..]),
+        Some("--version") => {
+            say_version();
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("this program is started by atolld"),
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "the version is what was asked for")]
+fn say_version() {
+    println!("atoll-shim {} (protocol {})", env!("CARGO_PKG_VERSION"), atoll_wall::PROTOCOL);
+}

@@ -1,0 +1,154 @@
+//! One client: the daemon's control connection, or one that carries a client's streams.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use atoll_wall::frame::{Decoder, Frame, Kind, Malformed, encode_message, header};
+use atoll_wall::log::Stream;
+use atoll_wall::message::{Attach, Reply};
+use rustix::io::Errno;
+
+use super::session::Whose;
+
+/// Output that waits for a client before the streams it is coupled to are read no further.
+const CONGESTED: usize = 256 << 10;
+const BLOCK: usize = 16 << 10;
+
+/// A client.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) number: u64,
+    stream: OwnedFd,
+    decoder: Decoder,
+    output: Vec<u8>,
+    /// Whether it has said hello.
+    pub(super) greeted: bool,
+    /// Whether it is told events.
+    pub(super) watches: bool,
+    pub(super) coupling: Option<Coupling>,
+    ending: bool,
+    closed: bool,
+}
+
+/// What a client is coupled to.
+#[derive(Debug)]
+pub(super) struct Coupling {
+    pub(super) whose: Whose,
+    pub(super) attach: Attach,
+}
+
+/// Whether the other end is root or us: nobody else can reach the socket's folder, and this does not rely on that.
+pub(super) fn is_trusted(stream: &OwnedFd) -> bool {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) else { return false };
+    peer.uid.is_root() || peer.uid == rustix::process::geteuid()
+}
+
+impl Connection {
+    /// The one that was there from the beginning: it needs no greeting, and is told everything.
+    pub(super) fn inherited(number: u64, stream: OwnedFd) -> Self {
+        Self { greeted: true, watches: true, ..Self::accepted(number, stream) }
+    }
+
+    /// One that came through the socket.
+    pub(super) fn accepted(number: u64, stream: OwnedFd) -> Self {
+        Self {
+            number,
+            stream,
+            decoder: Decoder::default(),
+            output: Vec::new(),
+            greeted: false,
+            watches: false,
+            coupling: None,
+            ending: false,
+            closed: false,
+        }
+    }
+
+    pub(super) fn is_coupled_to(&self, whose: &Whose) -> bool {
+        self.coupling.as_ref().is_some_and(|coupling| coupling.whose == *whose)
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty() && !self.closed
+    }
+
+    pub(super) fn is_congested(&self) -> bool {
+        self.output.len() > CONGESTED
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Reads what there is; `None` when it is gone.
+    pub(super) fn read(&mut self) {
+        let mut block = [0; BLOCK];
+        match rustix::io::read(&self.stream, &mut block) {
+            Ok(0) => self.closed = true,
+            Ok(count) => self.decoder.push(&block[..count]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(_) => self.closed = true,
+        }
+    }
+
+    /// The next whole frame.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
+        self.decoder.next_frame()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Closes it when everything is sent.
+    pub(super) fn close_when_sent(&mut self) {
+        self.ending = true;
+        self.write();
+    }
+
+    pub(super) fn reply(&mut self, reply: &Reply) {
+        self.send(&encode_message(reply));
+    }
+
+    /// Sends bytes, now or when the client takes them.
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+        self.write();
+    }
+
+    /// Sends a piece of output, if the client is coupled to that.
+    pub(super) fn offer(&mut self, whose: &Whose, stream: Stream, bytes: &[u8]) {
+        let Some(coupling) = self.coupling.as_ref().filter(|coupling| coupling.whose == *whose) else { return };
+        let (wanted, kind) = match stream {
+            Stream::Stdout => (coupling.attach.stdout, Kind::Stdout),
+            Stream::Stderr => (coupling.attach.stderr, Kind::Stderr),
+        };
+        if wanted {
+            self.output.extend_from_slice(&header(kind, bytes.len()));
+            self.send(bytes);
+        }
+    }
+
+    /// Writes what waits.
+    pub(super) fn write(&mut self) {
+        let mut sent = 0;
+        while sent < self.output.len() && !self.closed {
+            match rustix::net::send(&self.stream, &self.output[sent..], rustix::net::SendFlags::NOSIGNAL) {
+                Ok(count) => sent += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(_) => self.closed = true,
+            }
+        }
+        self.output.drain(..sent);
+        if self.output.is_empty() {
+            self.output.shrink_to(0);
+            self.closed |= self.ending;
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,315 @@
+//! The monitor: one loop over everything that can happen, until the workload has ended and everybody knows.
+//!
+//! ```text
+//!   Waiting ──Start──► Running ──first process ends──► Draining ──output handed on──► Telling ──sent──► (end)
+//!      │                                                                                 ▲
+//!      └──Abandon, or a start that fails─────────────────────────────────────────────────┘
+//! ```
+//!
+//! *Draining*: everything left in the cgroup is killed, what the streams still hold is written to the log and to whoever
+//! is attached. *Telling*: the exit record is on disk, the cgroup is gone, the event is on its way; a client that takes
+//! nothing for [`PATIENCE`] is left behind. Only these two stages ever wait with a time-out; an idle workload's monitor
+//! sleeps.
+
+mod connection;
+mod requests;
+mod session;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use atoll_container::StartHandle;
+use atoll_model::{Exit, Timestamp};
+use atoll_sys::cgroup::Cgroup;
+use atoll_wall::frame::encode_message;
+use atoll_wall::message::{Event, Reply};
+use atoll_wall::record::{self, Ended};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::SocketFlags;
+
+use crate::handover::State;
+use crate::logfile::{self, Writer};
+use connection::Connection;
+use session::{Session, Whose};
+
+/// Connections at a time; more are closed at once.
+const CONNECTIONS_MAX: usize = 256;
+/// How long a client may take nothing when the workload has ended.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the workload stands.
+#[derive(Debug)]
+enum Stage {
+    Waiting(StartHandle),
+    Running,
+    /// Its first process has ended like this.
+    Draining(Exit),
+    /// Nothing is left of it.
+    Telling,
+}
+
+/// The supervisor of one workload.
+#[derive(Debug)]
+struct Monitor {
+    id: String,
+    run: PathBuf,
+    cgroup: Cgroup,
+    listener: OwnedFd,
+    log: Writer,
+    stage: Stage,
+    started: Timestamp,
+    paused: bool,
+    /// The workload's own streams first, then those of exec sessions.
+    sessions: Vec<Session>,
+    connections: Vec<Connection>,
+    /// Connections get numbers that are not used again.
+    next_connection: u64,
+}
+
+/// Supervises the workload that was handed over, to its end.
+pub(crate) fn run(state: State) -> Result<()> {
+    let init = Session::new(Whose::Init, (state.pid, state.fds.pidfd), state.fds.streams, state.stdin_once);
+    let mut monitor = Monitor {
+        id: state.id,
+        run: state.run,
+        cgroup: state.cgroup,
+        listener: state.fds.listener,
+        log: Writer::new(state.log, state.fds.log),
+        stage: Stage::Waiting(StartHandle::from_fd(state.fds.start)),
+        started: Timestamp::NEVER,
+        paused: false,
+        sessions: vec![init],
+        connections: Vec::new(),
+        next_connection: 0,
+    };
+    monitor.adopt(Connection::inherited, state.fds.control)?;
+    while !monitor.is_done() {
+        monitor.turn()?;
+    }
+    Ok(())
+}
+
+/// The time by the host's clock.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// What a descriptor in the poll set belongs to.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Listener,
+    Process(usize),
+    Output(usize, usize),
+    Input(usize),
+    Connection(usize),
+}
+
+impl Monitor {
+    fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Telling) && self.connections.iter().all(|connection| !connection.has_output())
+    }
+
+    fn adopt(&mut self, make: fn(u64, OwnedFd) -> Connection, stream: OwnedFd) -> Result<()> {
+        rustix::io::ioctl_fionbio(&stream, true)?;
+        self.connections.push(make(self.next_connection, stream));
+        self.next_connection += 1;
+        Ok(())
+    }
+
+    /// Waits for something to happen, and acts on it.
+    fn turn(&mut self) -> Result<()> {
+        let ready = self.wait()?;
+        if ready.is_empty() && matches!(self.stage, Stage::Draining(_) | Stage::Telling) {
+            // Nobody has taken anything for too long.
+            self.connections.retain(|connection| !connection.has_output());
+        }
+        for (source, flags) in ready {
+            match source {
+                Source::Listener => self.accept(),
+                Source::Process(index) => self.process_ended(index)?,
+                Source::Output(session, output) => self.pump_output(session, output),
+                Source::Input(session) => self.sessions[session].pump_input(),
+                Source::Connection(index) => self.serve(index, flags),
+            }
+        }
+        self.drop_closed();
+        self.finish_sessions()
+    }
+
+    /// What is ready. Interest is what backpressure allows: output is read while everyone attached keeps up.
+    fn wait(&self) -> Result<Vec<(Source, PollFlags)>> {
+        let mut sources = vec![Source::Listener];
+        let mut fds = vec![PollFd::new(&self.listener, PollFlags::IN)];
+        for (index, session) in self.sessions.iter().enumerate() {
+            if session.exit.is_none() {
+                sources.push(Source::Process(index));
+                fds.push(PollFd::new(&session.pidfd, PollFlags::IN));
+            }
+            if !self.is_congested(&session.whose) {
+                for (number, output) in session.outputs.iter().enumerate() {
+                    let Some(fd) = &output.fd else { continue };
+                    sources.push(Source::Output(index, number));
+                    fds.push(PollFd::new(fd, PollFlags::IN));
+                }
+            }
+            if let Some(fd) = session.input_waiting() {
+                sources.push(Source::Input(index));
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
+            }
+        }
+        for (index, connection) in self.connections.iter().enumerate() {
+            let mut interest = PollFlags::empty();
+            interest.set(PollFlags::OUT, connection.has_output());
+            interest.set(PollFlags::IN, self.may_read(connection));
+            sources.push(Source::Connection(index));
+            fds.push(PollFd::from_borrowed_fd(connection.as_fd(), interest));
+        }
+        let timeout = match self.stage {
+            Stage::Waiting(_) | Stage::Running => None,
+            Stage::Draining(_) | Stage::Telling => Some(Timespec::try_from(PATIENCE)?),
+        };
+        match rustix::event::poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("poll"),
+        }
+        let flags: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        Ok(sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// Whether a client coupled to these streams has not taken what was read before.
+    fn is_congested(&self, whose: &Whose) -> bool {
+        self.connections.iter().any(|connection| connection.is_coupled_to(whose) && connection.is_congested())
+    }
+
+    /// A client whose workload takes no more input is not read from.
+    fn may_read(&self, connection: &Connection) -> bool {
+        let Some(coupling) = &connection.coupling else { return true };
+        let session = self.sessions.iter().find(|session| session.whose == coupling.whose);
+        !coupling.attach.stdin || session.is_none_or(|session| !session.input_is_full())
+    }
+
+    fn accept(&mut self) {
+        // A client that left before it was accepted is none.
+        let Ok(stream) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
+        if self.connections.len() < CONNECTIONS_MAX && connection::is_trusted(&stream) {
+            let _ = self.adopt(Connection::accepted, stream);
+        }
+    }
+
+    /// Collects a process that has ended.
+    fn process_ended(&mut self, index: usize) -> Result<()> {
+        let session = &mut self.sessions[index];
+        let Some(exit) = atoll_sys::pidfd::try_wait(&session.pidfd)? else { return Ok(()) };
+        let mut exit = Exit { code: i32::from(exit.status()), oom_killed: false, at: now() };
+        session.exit = Some(exit);
+        if session.whose != Whose::Init {
+            return Ok(());
+        }
+        exit.oom_killed = oom_kills(&self.cgroup) > 0;
+        // The end of its pid namespace has killed the rest, unless it shares the host's.
+        let _ = self.cgroup.kill();
+        self.stage = match self.stage {
+            Stage::Waiting(_) => Stage::Telling,
+            _ => Stage::Draining(exit),
+        };
+        Ok(())
+    }
+
+    /// Hands on what a stream has.
+    fn pump_output(&mut self, session: usize, output: usize) {
+        let session = &mut self.sessions[session];
+        let Some(chunk) = session.read(output) else { return };
+        let (stream, bytes) = (chunk.stream, chunk.bytes);
+        if session.whose == Whose::Init {
+            let at = (stream, now());
+            session.outputs[output].lines.push(&bytes, at, &mut self.log);
+            self.log.flush(at.1);
+        }
+        for connection in &mut self.connections {
+            connection.offer(&session.whose, stream, &bytes);
+        }
+    }
+
+    /// What comes after the last of a session's output: its lines are finished, and its end is told.
+    fn finish_sessions(&mut self) -> Result<()> {
+        // Sessions of a workload that has ended have been killed with it; their ends come first.
+        for index in (1..self.sessions.len()).rev() {
+            if let Some(exit) = self.sessions[index].exit
+                && self.sessions[index].is_drained()
+            {
+                let session = self.sessions.remove(index);
+                if let Whose::Exec(id) = &session.whose {
+                    self.tell(&session.whose, &Event::ExecExited { id: id.clone(), exit });
+                }
+            }
+        }
+        let Stage::Draining(exit) = self.stage else { return Ok(()) };
+        if self.sessions.len() > 1 || !self.sessions[0].is_drained() || self.is_congested(&Whose::Init) {
+            return Ok(());
+        }
+        let at = now();
+        for output in &mut self.sessions[0].outputs {
+            output.lines.finish((output.stream, at), &mut self.log);
+        }
+        self.log.flush(at);
+        self.remove_cgroup();
+        let ended = Ended { started: self.started, exit };
+        logfile::replace(&self.run.join(record::ENDED), &serde_json::to_vec(&ended)?).context("recording the exit")?;
+        self.stage = Stage::Telling;
+        self.tell(&Whose::Init, &Event::Exited { exit });
+        Ok(())
+    }
+
+    /// Tells an end to those who watch and to those who were coupled to the streams.
+    fn tell(&mut self, whose: &Whose, event: &Event) {
+        let message = encode_message(&Reply::Event(event.clone()));
+        for connection in &mut self.connections {
+            if connection.watches || connection.is_coupled_to(whose) {
+                connection.send(&message);
+            }
+            if connection.is_coupled_to(whose) {
+                connection.close_when_sent();
+            }
+        }
+    }
+
+    fn remove_cgroup(&self) {
+        if let Err(error) = self.cgroup.remove() {
+            crate::complain(&anyhow::Error::from(error).context("removing the workload's cgroup"));
+        }
+    }
+
+    /// Takes away a workload that was never let go.
+    fn abandon(&mut self) {
+        let _ = atoll_sys::pidfd::kill(&self.sessions[0].pidfd, 9);
+        let _ = atoll_sys::pidfd::wait(&self.sessions[0].pidfd);
+        let _ = self.cgroup.kill();
+        self.remove_cgroup();
+        self.sessions[0].exit = Some(Exit::unknown(now()));
+        self.stage = Stage::Telling;
+    }
+
+    /// Lets clients that have left go, and what belonged to them.
+    fn drop_closed(&mut self) {
+        for connection in self.connections.extract_if(.., |connection| connection.is_closed()) {
+            let Some(coupling) = connection.coupling.filter(|coupling| coupling.attach.stdin) else { continue };
+            if let Some(session) = self.sessions.iter_mut().find(|session| session.whose == coupling.whose) {
+                session.client_left();
+            }
+        }
+    }
+}
+
+/// Processes that the kernel has killed in this group for want of memory.
+fn oom_kills(cgroup: &Cgroup) -> u64 {
+    let Some(folder) = cgroup.folder("memory") else { return 0 };
+    let file = if cgroup.is_unified() { "memory.events" } else { "memory.oom_control" };
+    let read = |path: PathBuf| -> std::io::Result<String> { std::io::read_to_string(File::open(path)?) };
+    let text = read(folder.join(file)).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+}

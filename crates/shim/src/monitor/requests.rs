@@ -1,0 +1,241 @@
+//! What clients ask for.
+
+use std::os::fd::AsFd;
+
+use atoll_container::{Execution, Target as Inside};
+use atoll_wall::frame::{Frame, Kind};
+use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Reply, Request, State, Target};
+use atoll_wall::{PROTOCOL, PROTOCOL_OLDEST};
+use rustix::event::PollFlags;
+
+use super::connection::Coupling;
+use super::session::{Session, Whose};
+use super::{Monitor, Stage, now};
+use crate::failure::{internal, not_now, of_exec, of_start};
+use crate::handover::StreamFds;
+use crate::launch::{SPEC, session_streams};
+
+const SIGKILL: i32 = 9;
+
+/// What is answered, and what the connection becomes with that.
+enum Answer {
+    Reply(Reply),
+    Coupled(Reply, Whose, Attach),
+}
+
+impl Monitor {
+    /// Reads from a client, writes to it, does what it asks for.
+    pub(super) fn serve(&mut self, index: usize, flags: PollFlags) {
+        let connection = &mut self.connections[index];
+        if flags.contains(PollFlags::OUT) {
+            connection.write();
+        }
+        if flags.contains(PollFlags::IN) {
+            connection.read();
+        } else if flags.intersects(PollFlags::HUP | PollFlags::ERR) {
+            connection.close();
+        }
+        loop {
+            match self.connections[index].next_frame() {
+                Ok(Some(frame)) => self.take(index, &frame),
+                Ok(None) => return,
+                Err(error) => {
+                    let failure = Failure { kind: FailureKind::Invalid, message: error.to_string() };
+                    self.connections[index].reply(&Reply::Failed(failure));
+                    self.connections[index].close_when_sent();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize, frame: &Frame) {
+        let connection = &mut self.connections[index];
+        match (frame.kind, &connection.coupling) {
+            (Kind::Stdin, Some(coupling)) if coupling.attach.stdin => {
+                if let Some(session) = self.sessions.iter_mut().find(|session| session.whose == coupling.whose) {
+                    session.feed(&frame.payload);
+                }
+            }
+            (Kind::Message, None) => match frame.message::<Request>() {
+                Ok(request) => self.answer(index, request),
+                Err(error) => {
+                    let failure = Failure { kind: FailureKind::Invalid, message: error.to_string() };
+                    connection.reply(&Reply::Failed(failure));
+                }
+            },
+            // Nothing that this connection may carry.
+            _ => connection.close(),
+        }
+    }
+
+    fn answer(&mut self, index: usize, request: Request) {
+        let number = self.connections[index].number;
+        let watch = matches!(request, Request::Watch);
+        let greeted = self.connections[index].greeted;
+        let answer = match request {
+            Request::Hello { protocol } => self.greet(index, protocol),
+            _ if !greeted => Err(not_now("say hello first")),
+            request => self.act(request),
+        };
+        // Acting may have ended the workload, but never takes connections away.
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.number == number) else {
+            return;
+        };
+        match answer {
+            Ok(Answer::Reply(reply)) => {
+                connection.watches |= watch;
+                connection.reply(&reply);
+            }
+            Ok(Answer::Coupled(reply, whose, attach)) => {
+                connection.reply(&reply);
+                connection.coupling = Some(Coupling { whose, attach });
+            }
+            Err(failure) => connection.reply(&Reply::Failed(failure)),
+        }
+    }
+
+    fn greet(&mut self, index: usize, protocol: u32) -> Result<Answer, Failure> {
+        if protocol < PROTOCOL_OLDEST {
+            let message = format!("this supervisor speaks protocol {PROTOCOL_OLDEST} to {PROTOCOL}, not {protocol}");
+            return Err(Failure { kind: FailureKind::Unsupported, message });
+        }
+        self.connections[index].greeted = true;
+        // A newer daemon speaks our version.
+        Ok(Answer::Reply(Reply::Hello { protocol: protocol.min(PROTOCOL), id: self.id.clone() }))
+    }
+
+    fn act(&mut self, request: Request) -> Result<Answer, Failure> {
+        let reply = match request {
+            Request::Start => self.start()?,
+            Request::Abandon => {
+                if !matches!(self.stage, Stage::Waiting(_)) {
+                    return Err(not_now("the workload was started"));
+                }
+                self.abandon();
+                Reply::Done
+            }
+            Request::Watch => Reply::State(self.state()),
+            Request::Attach(attach) => {
+                self.check_live()?;
+                return Ok(Answer::Coupled(Reply::Done, Whose::Init, attach));
+            }
+            Request::Exec(exec) => {
+                let (attach, whose) = (exec.attach, Whose::Exec(exec.id.clone()));
+                let pid = self.exec(*exec)?;
+                return Ok(Answer::Coupled(Reply::ExecStarted { pid }, whose, attach));
+            }
+            Request::Signal { target, signal } => self.signal(&target, signal)?,
+            Request::Resize { target, size } => {
+                let session = self.session(&target)?;
+                session.resize(size.rows, size.columns).map_err(|error| internal(&error))?;
+                Reply::Done
+            }
+            Request::Pause => self.freeze(true)?,
+            Request::Resume => self.freeze(false)?,
+            Request::Processes => Reply::Processes { pids: self.cgroup.pids().map_err(|error| internal(&error))? },
+            Request::Launch(_) | Request::Hello { .. } => return Err(not_now("a workload is there already")),
+        };
+        Ok(Answer::Reply(reply))
+    }
+
+    fn check_live(&self) -> Result<(), Failure> {
+        match self.stage {
+            Stage::Waiting(_) | Stage::Running => Ok(()),
+            Stage::Draining(_) | Stage::Telling => Err(not_now("the workload has ended")),
+        }
+    }
+
+    fn start(&mut self) -> Result<Reply, Failure> {
+        let Stage::Waiting(handle) = std::mem::replace(&mut self.stage, Stage::Running) else {
+            return Err(not_now("the workload was started"));
+        };
+        match handle.start() {
+            Ok(()) => {
+                self.started = now();
+                Ok(Reply::Started { at: self.started })
+            }
+            Err(error) => {
+                let failure = of_start(&error);
+                self.abandon();
+                Err(failure)
+            }
+        }
+    }
+
+    fn state(&self) -> State {
+        let execs = self.sessions.iter().filter_map(|session| match &session.whose {
+            Whose::Init => None,
+            Whose::Exec(id) => Some(id.clone()),
+        });
+        State {
+            pid: self.sessions[0].pid,
+            started: self.started,
+            paused: self.paused,
+            exit: self.sessions[0].exit,
+            execs: execs.collect(),
+        }
+    }
+
+    fn session(&self, target: &Target) -> Result<&Session, Failure> {
+        let whose = match target {
+            Target::Init | Target::All => Whose::Init,
+            Target::Exec(id) => Whose::Exec(id.clone()),
+        };
+        self.sessions.iter().find(|session| session.whose == whose).ok_or_else(|| not_now("there is no such session"))
+    }
+
+    fn signal(&self, target: &Target, signal: i32) -> Result<Reply, Failure> {
+        self.check_live()?;
+        let sent = match target {
+            Target::All if signal == SIGKILL => self.cgroup.kill().map_err(|error| internal(&error)),
+            Target::All => self.cgroup.pids().map_err(|error| internal(&error)).map(|pids| {
+                for pid in pids {
+                    // One that has ended meanwhile needs no signal.
+                    let _ = atoll_sys::pidfd::open(pid).and_then(|process| atoll_sys::pidfd::kill(&process, signal));
+                }
+            }),
+            Target::Init | Target::Exec(_) => {
+                let session = self.session(target)?;
+                atoll_sys::pidfd::kill(&session.pidfd, signal).map_err(|error| internal(&error))
+            }
+        };
+        sent.map(|()| Reply::Done)
+    }
+
+    fn freeze(&mut self, frozen: bool) -> Result<Reply, Failure> {
+        if !matches!(self.stage, Stage::Running) {
+            return Err(not_now("the workload does not run"));
+        }
+        if self.paused == frozen {
+            return Err(not_now(if frozen { "the workload is paused" } else { "the workload is not paused" }));
+        }
+        self.cgroup.freeze(frozen).map_err(|error| internal(&error))?;
+        self.paused = frozen;
+        Ok(Reply::Done)
+    }
+
+    /// Runs another program inside. This waits until it has been executed; the workload's output waits as long.
+    fn exec(&mut self, exec: Exec) -> Result<i32, Failure> {
+        if !matches!(self.stage, Stage::Running) || self.paused {
+            return Err(not_now("the workload does not run, or is paused"));
+        }
+        let spec = std::fs::read(self.run.join(SPEC)).map_err(|error| internal(&error))?;
+        let spec = serde_json::from_slice(&spec).map_err(|error| internal(&error))?;
+        let (stdio, ours) = session_streams(exec.streams).map_err(|error| internal(&error))?;
+        let inside = Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &spec };
+        let execution = Execution { process: &exec.process, user: &exec.user, stdio, preserve_fds: 0 };
+        let made = atoll_container::exec(&inside, execution).map_err(|error| of_exec(&error))?;
+        let streams = match (ours, made.master) {
+            (Some(pipes), _) => pipes,
+            (None, Some(master)) => {
+                rustix::io::ioctl_fionbio(&master, true).map_err(|error| internal(&std::io::Error::from(error)))?;
+                StreamFds::Terminal(master)
+            }
+            (None, None) => return Err(not_now("the program has no terminal")),
+        };
+        let whose = Whose::Exec(exec.id);
+        self.sessions.push(Session::new(whose, (made.pid, made.pidfd), streams, exec.streams.stdin_once));
+        Ok(made.pid)
+    }
+}
