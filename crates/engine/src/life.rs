@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Exit, LifeCycle, Refused, Stdin, Transition, WorkloadId, signal_number};
-use atoll_store::failpoint;
+use atoll_model::{Exit, LifeCycle, Refused, Stdin, Transition, Workload, WorkloadId, signal_number};
+use atoll_store::{RootFs, failpoint};
 
 use crate::db::{Change, LastRun, When};
 use crate::entry::Entry;
@@ -72,7 +72,7 @@ impl Engine {
         let entry = Arc::clone(entry);
         host::blocking(move || {
             let workload = entry.workload();
-            let root = engine.shared.store.create_root(entry.id.as_str(), &workload.image.layers)?;
+            let root = engine.root_of(&workload)?;
             let folder = engine.folder(&entry.id);
             let run = engine.run_folder(&entry.id);
             host::make_folder(&folder)?;
@@ -92,6 +92,13 @@ impl Engine {
             })
         })
         .await
+    }
+
+    /// The root file system of a workload; made here for one whose definition was cut short after its record.
+    fn root_of(&self, workload: &Workload) -> Result<RootFs, Error> {
+        let store = &self.shared.store;
+        let id = workload.id.as_str();
+        Ok(store.root(id).or_else(|_| store.create_root(id, &workload.image.layers))?)
     }
 
     async fn start_failed(&self, entry: &Arc<Entry>, error: &Error) {

@@ -113,10 +113,10 @@ fn hostile_archives_stay_inside() {
     refused(&[dir("d"), hard("h", "d")], "no file");
     refused(&[file("a"), file("a/b")], "a/b");
     refused(&[link("loop", "loop"), file("loop/x")], "loop/x");
-    refused(&[file("/")], "root of the layer");
-    refused(&[file(&"d/".repeat(300))], "");
+    refused(&[link("/", "x")], "root of the layer");
+    refused(&[file(&"d/".repeat(300))], "depth");
     refused(&[file(&format!("{}x", "d/".repeat(256)))], "depth");
-    refused(&[file(&"n".repeat(256))], "");
+    refused(&[file(&"n".repeat(256))], "too long");
     let mut wide = file("a");
     wide.uid = u64::from(u32::MAX);
     refused(&[wide], "owner");

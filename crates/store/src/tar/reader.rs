@@ -196,7 +196,8 @@ impl<R: BufRead> Reader<R> {
         let kind = kind(&raw, &path, link)?;
         let is_file = matches!(kind, EntryKind::File);
         // As Go's reader has it: only regular files have data, whatever the size field of a link says.
-        let stored = if is_file { pax.size.unwrap_or(raw.size) } else { 0 };
+        let has_data = matches!(raw.flag, 0 | b'0' | b'7' | b'S');
+        let stored = if has_data { pax.size.unwrap_or(raw.size) } else { 0 };
         if i64::try_from(stored).is_err() {
             return Err(Error::Number("size"));
         }
@@ -210,7 +211,7 @@ impl<R: BufRead> Reader<R> {
             gid: pax.gid.unwrap_or(raw.gid),
             mtime,
             mtime_nsec,
-            size: stored,
+            size: if is_file { stored } else { 0 },
             xattrs: pax.xattrs,
             sparse: None,
         };
