@@ -1,1 +1,52 @@
-fn main() {}
+//! The repository's own tool: `cargo xtask tidy` and `cargo xtask fuzz`.
+//!
+//! `tidy` holds the tree against docs/ARCHITECTURE.md's rules (crate edges, budgets, opening comments) and prints what
+//! breaks them; `fuzz` builds the targets of `fuzz/` with coverage on stable Rust and runs each for a while. Left out for
+//! now: benchmarks against peers and releases.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
+
+mod fuzz;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The repository's own tool.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Hold the tree against the rules of the design.
+    Tidy,
+    /// Run every fuzz target from its corpus.
+    Fuzz {
+        /// How long each target runs, in seconds.
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+        /// Only this target.
+        #[arg(long)]
+        target: Option<String>,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let root = root();
+    match Cli::parse().task {
+        Task::Tidy => tidy::run(&root),
+        Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+/// The repository's root, above this package.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository").to_owned()
+}

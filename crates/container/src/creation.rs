@@ -65,7 +65,8 @@ pub enum RootSource {
         upper: PathBuf,
         /// Overlayfs's own folder, on the file system of `upper`.
         work: PathBuf,
-        /// Whether writes may be lost with the host.
+        /// Whether writes may be lost with the host. The kernel then refuses `work` a second time (`EINVAL`) until
+        /// `work/incompat/volatile` below it is removed.
         volatile: bool,
     },
 }
@@ -191,6 +192,7 @@ impl StartHandle {
 ///
 /// # Errors
 /// [`CreateError`]; the process and the groups are gone then.
+#[expect(clippy::needless_pass_by_value, reason = "the streams end here with the caller's copies")]
 pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     guard()?;
     let plan = Plan::new(creation.spec, creation.bundle)?;
@@ -250,7 +252,7 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
         preserve_fds: creation.preserve_fds,
     };
     let options = CloneOptions { flags: plan.clone, cgroup: born_in.as_ref().map(AsFd::as_fd) };
-    let process = clone_first(&init, options, &ours, theirs)?;
+    let process = clone_first(&init, options, theirs)?;
     let ready = place(plan, layout, cgroup, &process, &ours, born_in.is_some()).and_then(|()| wait_ready(&ours));
     match ready {
         Ok((master, root)) => {
@@ -281,12 +283,7 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, CreateE
 }
 
 /// A pid namespace to join is that of children to come: entered before the clone and left afterwards.
-fn clone_first(
-    init: &Init<'_>,
-    options: CloneOptions<'_>,
-    ours: &Channel,
-    theirs: Channel,
-) -> Result<Cloned, CreateError> {
+fn clone_first(init: &Init<'_>, options: CloneOptions<'_>, theirs: Channel) -> Result<Cloned, CreateError> {
     let kind = Some(LinkNameSpaceType::ProcessID);
     let joined = init.joins.iter().find(|(typ, _)| *typ == NamespaceType::Pid);
     let own = match joined {
@@ -298,7 +295,7 @@ fn clone_first(
         }
         None => None,
     };
-    let cloned = process::clone(options, || init::run(init, theirs, ours.as_fd()));
+    let cloned = process::clone(options, || init::run(init, theirs));
     if let Some(own) = own {
         rustix::thread::move_into_link_name_space(own.as_fd(), kind)
             .map_err(|error| system("return to the own pid namespace")(error.into()))?;

@@ -59,6 +59,7 @@ pub struct Execed {
 ///
 /// # Errors
 /// [`ExecError`]; no process is left then.
+#[expect(clippy::needless_pass_by_value, reason = "the streams end here with the caller's copies")]
 pub fn exec(target: &Target<'_>, execution: Execution<'_>) -> Result<Execed, ExecError> {
     guard().map_err(|error| match error {
         CreateError::Threads => ExecError::Threads,
@@ -81,10 +82,7 @@ pub fn exec(target: &Target<'_>, execution: Execution<'_>) -> Result<Execed, Exe
     };
     let (ours, theirs) = Channel::pair().map_err(system("make a channel"))?;
     let options = CloneOptions::default();
-    let helper = process::clone(options, || {
-        init::close_copy(ours.as_fd());
-        help(target, &execution, &plan, &theirs)
-    });
+    let helper = process::clone(options, || help(target, &execution, &plan, &theirs));
     let helper = helper.map_err(system("clone a helper"))?;
     // The last copy of this end is the new process's then.
     drop(theirs);
@@ -130,7 +128,7 @@ fn follow(channel: &Channel) -> Result<Execed, ExecError> {
 
 /// The helper: into the groups, into the namespaces, then one clone.
 fn help(target: &Target<'_>, execution: &Execution<'_>, plan: &ProcessPlan, channel: &Channel) -> i32 {
-    let made = enter(target).and_then(|()| {
+    let made = enter(target, execution, channel).and_then(|()| {
         let options = CloneOptions { flags: CloneFlags::PARENT, cgroup: None };
         // SAFETY: this process was made by `clone` a moment ago and has started no thread.
         let made = unsafe { process::clone_unchecked(options, || become_process(execution, plan, channel)) };
@@ -143,8 +141,9 @@ fn help(target: &Target<'_>, execution: &Execution<'_>, plan: &ProcessPlan, chan
     if report.is_ok() { 0 } else { FAILED }
 }
 
-fn enter(target: &Target<'_>) -> Step<()> {
+fn enter(target: &Target<'_>, execution: &Execution<'_>, channel: &Channel) -> Step<()> {
     init::harden()?;
+    init::close_others(execution.preserve_fds, &execution.stdio, &[target.pidfd, channel.as_fd()])?;
     target.cgroup.place(0, false).map_err(|error| {
         let source = match &error {
             atoll_sys::cgroup::Error::Io { source, .. } => errno(source.raw_os_error().unwrap_or(libc::EIO)),

@@ -79,13 +79,13 @@ fn look_up(user: &str, additional: &[u32], passwd: &str, group: &str) -> Result<
     };
     if wanted_group.is_empty() {
         if let Some((entry, ..)) = entry {
-            account.groups = groups(group).filter(|(.., members)| members.split(',').any(|m| m == entry)).map(|g| g.1).collect();
+            account.groups =
+                groups(group).filter(|(.., members)| members.split(',').any(|m| m == entry)).map(|g| g.1).collect();
         }
     } else {
         let number = wanted_group.parse::<u32>().ok();
         let by_name = groups(group).find(|(entry, ..)| *entry == wanted_group).map(|(_, gid, _)| gid);
-        account.gid =
-            by_name.or(number).ok_or_else(|| Error::Unknown(format!("group {wanted_group}")))?;
+        account.gid = by_name.or(number).ok_or_else(|| Error::Unknown(format!("group {wanted_group}")))?;
     }
     account.groups.extend(additional);
     account.groups.sort_unstable();

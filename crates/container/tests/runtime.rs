@@ -1,5 +1,7 @@
 //! `atoll-runtime` on real namespaces with a busybox root: features, and the escapes that others fell into.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure here is the test's")]
+
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -181,7 +183,10 @@ fn namespaces_are_its_own() {
 fn the_hosts_mounts_are_gone() {
     // Every mount below the root is one that the configuration or a mask made; the root itself is there once.
     check("cat /proc/self/mountinfo | grep -c ' / / '; grep -c sandboxing /proc/self/mountinfo", "0\n0");
-    check("while read a b c d e f; do echo $e; done < /proc/self/mountinfo | grep -v -e '^/proc' -e '^/sys' -e '^/dev'", "/");
+    check(
+        "while read a b c d e f; do echo $e; done < /proc/self/mountinfo | grep -v -e '^/proc' -e '^/sys' -e '^/dev'",
+        "/",
+    );
 }
 
 #[test]
@@ -214,7 +219,8 @@ fn limits() {
         "cpu": {"shares": 512, "quota": 50_000, "period": 100_000},
         "devices": [{"allow": false, "access": "rwm"}],
     });
-    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us";
+    let script =
+        "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shares cpu/cpu.cfs_quota_us";
     if !Path::new("/sys/fs/cgroup/devices").exists() {
         println!("skipped: needs version 1 controllers");
         return;
@@ -223,26 +229,36 @@ fn limits() {
         bundle.edit(|spec| spec["linux"]["resources"] = resources.clone());
     });
     // The device is made but cannot be opened; the default ones can.
-    check_with("cat /dev/kmsg 2>&1 >/dev/null | grep -c permitted; echo ok > /dev/null && echo ok", "1\nok", |bundle| {
-        bundle.edit(|spec| {
-            spec["linux"]["resources"] = resources.clone();
-            spec["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
-        });
-    });
+    check_with(
+        "cat /dev/kmsg 2>&1 >/dev/null | grep -c permitted; echo ok > /dev/null && echo ok",
+        "1\nok",
+        |bundle| {
+            bundle.edit(|spec| {
+                spec["linux"]["resources"] = resources.clone();
+                spec["linux"]["devices"] = json!([{"path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11}]);
+            });
+        },
+    );
 }
 
 #[test]
 fn mounts_and_volumes() {
-    check_with("cat /mnt/deep/file; echo x > /mnt/deep/new 2>/dev/null || echo read-only; stat -c %a /t", "hello\nread-only\n1777", |bundle| {
-        let volume = bundle.path().join("volume");
-        fs::create_dir(&volume).unwrap();
-        fs::write(volume.join("file"), "hello\n").unwrap();
-        bundle.edit(|spec| {
-            let mounts = spec["mounts"].as_array_mut().unwrap();
-            mounts.push(json!({"destination": "/mnt/deep", "type": "bind", "source": "volume", "options": ["rbind", "ro"]}));
-            mounts.push(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}));
-        });
-    });
+    check_with(
+        "cat /mnt/deep/file; (echo x > /mnt/deep/new) 2>/dev/null || echo read-only; stat -c %a /t",
+        "hello\nread-only\n1777",
+        |bundle| {
+            let volume = bundle.path().join("volume");
+            fs::create_dir(&volume).unwrap();
+            fs::write(volume.join("file"), "hello\n").unwrap();
+            bundle.edit(|spec| {
+                let mounts = spec["mounts"].as_array_mut().unwrap();
+                mounts.push(
+                    json!({"destination": "/mnt/deep", "type": "bind", "source": "volume", "options": ["rbind", "ro"]}),
+                );
+                mounts.push(json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]}));
+            });
+        },
+    );
     check_with("cat /etc/one", "file", |bundle| {
         fs::write(bundle.path().join("one"), "file").unwrap();
         bundle.edit(|spec| {
@@ -278,15 +294,19 @@ fn sysctl_and_oom_score() {
 #[test]
 fn seccomp_is_installed() {
     for no_new_privileges in [true, false] {
-        check_with("echo x; mkdir /y 2>/dev/null; /bin/busybox mkdir /y 2>&1", "x\nmkdir: can't create directory '/y': Operation not permitted", |bundle| {
-            bundle.edit(|spec| {
-                spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
-                spec["linux"]["seccomp"] = json!({
-                    "defaultAction": "SCMP_ACT_ALLOW",
-                    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+        check_with(
+            "echo x; mkdir /y 2>/dev/null; /bin/busybox mkdir /y 2>&1",
+            "x\nmkdir: can't create directory '/y': Operation not permitted",
+            |bundle| {
+                bundle.edit(|spec| {
+                    spec["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                    spec["linux"]["seccomp"] = json!({
+                        "defaultAction": "SCMP_ACT_ALLOW",
+                        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+                    });
                 });
-            });
-        });
+            },
+        );
     }
 }
 
@@ -336,11 +356,8 @@ fn names_are_taken_once() {
 fn signals_are_forwarded() {
     let Some(bundle) = bundle("trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done") else { return };
     let path = bundle.path();
-    let mut child = bundle
-        .command(&["run", "-b", path.to_str().unwrap(), &bundle.id])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        bundle.command(&["run", "-b", path.to_str().unwrap(), &bundle.id]).stdout(Stdio::piped()).spawn().unwrap();
     let mut ready = [0; 6];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
@@ -367,13 +384,21 @@ fn the_program_cannot_be_overwritten_through_proc_self_exe() {
         bundle.edit(|spec| spec["process"]["args"] = json!([program, "--version"]));
         bundle.run();
     }
+    // A copy that nobody else executes: as long as a program runs, writing to it fails for that reason alone.
     let Some(bundle) = bundle("sleep 1000") else { return };
-    bundle.detached(&["create"]);
+    let program = bundle.path().join("program");
+    fs::copy(RUNTIME, &program).unwrap();
+    let (state, path) = (bundle.path().join("state"), bundle.path());
+    let mut command = Command::new(&program);
+    command.arg("--root").arg(state).args(["create", "-b", path.to_str().unwrap(), &bundle.id]);
+    assert!(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let state: Value = serde_json::from_slice(&bundle.call(&["state", &bundle.id]).stdout).unwrap();
-    // The process still is our program: even the host's root cannot write to it through this link.
-    let link = format!("/proc/{}/exe", state["pid"]);
-    let error = fs::OpenOptions::new().write(true).open(link).unwrap_err();
-    assert!(matches!(error.raw_os_error(), Some(libc::EROFS | libc::ETXTBSY)), "{error}");
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let held = rustix::fs::open(format!("/proc/{}/exe", state["pid"]), flags, rustix::fs::Mode::empty()).unwrap();
+    assert_eq!(rustix::fs::fstat(&held).unwrap().st_ino, fs::metadata(&program).unwrap().ino());
+    assert!(bundle.call(&["delete", "-f", &bundle.id]).status.success());
+    // Nobody executes it now, and not even the host's root can write to it through what was held.
+    let error = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     let after = fs::metadata(RUNTIME).unwrap();
     assert_eq!((before.ino(), before.mtime(), before.len()), (after.ino(), after.mtime(), after.len()));
@@ -455,7 +480,8 @@ fn destinations_stay_inside_the_root() {
             symlink(link, bundle.rootfs().join("way")).unwrap();
             bundle.edit(|spec| {
                 let mounts = spec["mounts"].as_array_mut().unwrap();
-                mounts.push(json!({"destination": "/way/vol", "type": "bind", "source": "volume", "options": ["bind"]}));
+                mounts
+                    .push(json!({"destination": "/way/vol", "type": "bind", "source": "volume", "options": ["bind"]}));
             });
         });
         assert!(!Path::new("/outside-of-test").exists());
@@ -465,9 +491,13 @@ fn destinations_stay_inside_the_root() {
 /// Case 11: what an image or a caller notes beside the configuration is no policy.
 #[test]
 fn annotations_change_nothing() {
-    check_with("echo $$; ls /dev/vda 2>/dev/null; grep -c 'CapEff:.0000000020000420' /proc/self/status", "1\n1", |bundle| {
-        bundle.edit(|spec| spec["annotations"] = json!({"run.oci.seccomp": "none", "org.systemd.property.x": "y"}));
-    });
+    check_with(
+        "echo $$; ls /dev/vda 2>/dev/null; grep -c 'CapEff:.0000000020000420' /proc/self/status",
+        "1\n1",
+        |bundle| {
+            bundle.edit(|spec| spec["annotations"] = json!({"run.oci.seccomp": "none", "org.systemd.property.x": "y"}));
+        },
+    );
 }
 
 #[test]

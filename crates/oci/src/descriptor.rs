@@ -79,9 +79,8 @@ impl Compression {
     #[must_use]
     pub fn of_media_type(text: &str) -> Option<Self> {
         use media_type as m;
-        let family = [m::OCI_LAYER, m::OCI_LAYER_NONDISTRIBUTABLE]
-            .into_iter()
-            .find_map(|prefix| text.strip_prefix(prefix));
+        let family =
+            [m::OCI_LAYER, m::OCI_LAYER_NONDISTRIBUTABLE].into_iter().find_map(|prefix| text.strip_prefix(prefix));
         match (family, text) {
             (Some(""), _) | (_, m::DOCKER_LAYER) => Some(Self::None),
             (Some("+gzip"), _) | (_, m::DOCKER_LAYER_GZIP | m::DOCKER_FOREIGN_GZIP) => Some(Self::Gzip),

@@ -98,6 +98,7 @@ impl Index {
 }
 
 /// What [`parse_any`] found.
+#[allow(clippy::large_enum_variant, reason = "one at a time, taken apart at once")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// The manifest of one image.

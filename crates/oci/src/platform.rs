@@ -135,9 +135,9 @@ impl Platform {
     #[must_use]
     pub fn rank(&self, offered: &Self) -> Option<usize> {
         let offered = offered.normalised();
-        self.candidates().iter().position(|c| {
-            c.os == offered.os && c.architecture == offered.architecture && c.variant == offered.variant
-        })
+        self.candidates()
+            .iter()
+            .position(|c| c.os == offered.os && c.architecture == offered.architecture && c.variant == offered.variant)
     }
 
     /// The entry of `index` that fits best; of equals the first. An only manifest without a platform is taken as fitting.
@@ -164,7 +164,7 @@ impl FromStr for Platform {
     /// Parses `os/architecture[/variant]`, or an architecture alone, which means Linux.
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let wrong = || PlatformError::Form(excerpt(text));
-        let sound = |part: &&str| {
+        let sound = |part: &str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         let parts: Vec<&str> = text.split('/').collect();

@@ -38,7 +38,9 @@ pub enum ReferenceError {
     #[error("registry {0:?} must be a host name or address, with :port if it needs one")]
     Registry(String),
     /// The repository has a part that the grammar does not allow.
-    #[error("invalid reference format: repository {0:?} may have lower-case letters, digits and single separators (. _ __ -) between them")]
+    #[error(
+        "invalid reference format: repository {0:?} may have lower-case letters, digits and single separators (. _ __ -) between them"
+    )]
     Repository(String),
     /// The repository is longer than [`REPOSITORY_MAX`].
     #[error("repository name must not be longer than {REPOSITORY_MAX} characters")]
@@ -245,9 +247,9 @@ fn is_component(text: &str) -> bool {
     let bytes = text.as_bytes();
     let ends_well = bytes.first().is_some_and(alphanumeric) && bytes.last().is_some_and(alphanumeric);
     ends_well
-        && bytes.split(alphanumeric).all(|separator| {
-            matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
-        })
+        && bytes
+            .split(alphanumeric)
+            .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 fn check_tag(tag: &str) -> Result<String, ReferenceError> {

@@ -102,7 +102,7 @@ fn digests() {
 fn platforms_are_normalised() {
     #[track_caller]
     fn check(input: &str, expected: &str) {
-        assert_eq!(input.parse::<Platform>().map(|p| p.to_string()).unwrap_or_else(|e| e.to_string()), expected);
+        assert_eq!(input.parse::<Platform>().map_or_else(|e| e.to_string(), |p| p.to_string()), expected);
     }
     check("linux/arm64/v8", "linux/arm64");
     check("linux/aarch64", "linux/arm64");

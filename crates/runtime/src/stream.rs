@@ -100,22 +100,20 @@ impl StreamReader {
     /// [`Error::Gone`] when the supervisor broke off without saying how the program ended.
     pub async fn next(&mut self) -> Result<Option<Chunk>, Error> {
         loop {
-            while self.exit.is_none()
-                && let Some(frame) = self.decoder.next_frame()?
-            {
+            if self.exit.is_some() {
+                return Ok(None);
+            }
+            if let Some(frame) = self.decoder.next_frame()? {
                 let stream = match frame.kind {
                     Kind::Stdout => Stream::Stdout,
                     Kind::Stderr => Stream::Stderr,
                     Kind::Stdin => return Err(Error::Protocol("standard input from a supervisor")),
                     Kind::Message => {
-                        self.exit = Some(exit_of(frame.message()?)?);
-                        break;
+                        self.exit = Some(exit_of(&frame.message()?)?);
+                        continue;
                     }
                 };
                 return Ok(Some(Chunk { stream, bytes: frame.payload }));
-            }
-            if self.exit.is_some() {
-                return Ok(None);
             }
             match self.half.read(&mut self.block).await {
                 Ok(0) | Err(_) => return Err(Error::Gone),
@@ -136,13 +134,13 @@ impl Drop for StreamReader {
         // The writing half may live on; output that nobody reads must not stop the program.
         let stream: &UnixStream = self.half.as_ref();
         // It fails only when the supervisor has gone first.
-        drop(shutdown(stream, Shutdown::Both));
+        let _ = shutdown(stream, Shutdown::Both);
     }
 }
 
-fn exit_of(reply: Reply) -> Result<Exit, Error> {
+fn exit_of(reply: &Reply) -> Result<Exit, Error> {
     match reply {
-        Reply::Event(Event::Exited { exit } | Event::ExecExited { exit, .. }) => Ok(exit),
+        Reply::Event(Event::Exited { exit } | Event::ExecExited { exit, .. }) => Ok(*exit),
         _ => Err(Error::Protocol("a reply on a stream connection")),
     }
 }

@@ -28,7 +28,10 @@ impl Store {
     /// The content is not what `expected` says; nothing is kept then.
     pub fn put(&self, lease: &Lease, expected: &Descriptor, reader: &mut dyn Read) -> Result<()> {
         if self.hold_blob(lease, &expected.digest)? {
-            return Ok(());
+            return match self.stat(&expected.digest)? {
+                Some(found) if found != expected.size => Err(Error::Size { expected: expected.size, found }),
+                _ => Ok(()),
+            };
         }
         let temporary = self.temporary();
         let written = write_checked(&temporary, expected, reader);

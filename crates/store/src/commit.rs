@@ -98,7 +98,7 @@ impl Walk<'_, '_> {
         let device = stat.st_rdev;
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => return self.directory(folder, name, &stat, path, depth),
+            FileType::Directory => return self.directory(folder, name, &stat, &path, depth),
             FileType::RegularFile => return self.file(folder, name, path),
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new()).map_err(fail(&path))?;
@@ -113,16 +113,16 @@ impl Walk<'_, '_> {
         Ok(self.writer.append_bytes(&entry, &[])?)
     }
 
-    fn directory(&mut self, above: &OwnedFd, name: &[u8], stat: &Stat, path: Vec<u8>, depth: usize) -> Result<()> {
-        let folder = rustix::fs::openat(above, name, FOLDER, Mode::empty()).map_err(fail(&path))?;
-        let mut entry = self.described(stat, path.clone(), EntryKind::Directory);
+    fn directory(&mut self, above: &OwnedFd, name: &[u8], stat: &Stat, path: &[u8], depth: usize) -> Result<()> {
+        let folder = rustix::fs::openat(above, name, FOLDER, Mode::empty()).map_err(fail(path))?;
+        let mut entry = self.described(stat, path.to_vec(), EntryKind::Directory);
         let opaque = self.xattrs(&folder, &mut entry)?;
         self.writer.append_bytes(&entry, &[])?;
         if opaque {
-            let marker = [path.as_slice(), b"/.wh..wh..opq"].concat();
+            let marker = [path, b"/.wh..wh..opq"].concat();
             self.writer.append_bytes(&Entry::file(marker, 0, 0), &[])?;
         }
-        self.folder(&folder, &path, depth + 1)
+        self.folder(&folder, path, depth + 1)
     }
 
     fn file(&mut self, folder: &OwnedFd, name: &[u8], path: Vec<u8>) -> Result<()> {

@@ -37,7 +37,9 @@ pub enum Error {
     #[error("a record in the table {0:?} of the metadata database is damaged")]
     Record(&'static str),
     /// The store was written by another version of Atoll.
-    #[error("the image store has schema {found}, this program needs {expected}: use the version of Atoll that wrote it")]
+    #[error(
+        "the image store has schema {found}, this program needs {expected}: use the version of Atoll that wrote it"
+    )]
     Schema {
         /// What the store says.
         found: u64,

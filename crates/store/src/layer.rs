@@ -72,8 +72,7 @@ impl Store {
             return Ok(layer);
         }
         let mut file = self.get(&blob.digest)?;
-        let mut staged = self.stage_known(blob, diff_id, &mut file)?;
-        staged.blob = Some((blob.clone(), None));
+        let staged = self.stage_known(blob, diff_id, &mut file)?;
         self.publish_one(lease, staged)
     }
 
@@ -159,18 +158,22 @@ impl Store {
         let plan = Plan { folder: self.temporary(), keep: None, expected: None, hash: false, compression };
         let mut staged = stage::run(&plan, |sink| sink.copy(first, reader))?;
         check_diff_id(&staged, diff_id)?;
-        staged.blob = Some((blob.clone(), None));
+        let mut blob = blob.clone();
+        if blob.media_type.is_empty() {
+            blob.media_type = compression.layer_media_type().into();
+        }
+        staged.blob = Some((blob, None));
         Ok(staged)
     }
 
     fn publish_one(&self, lease: &Lease, staged: Staged) -> Result<Layer> {
         let diff_id = staged.diff_id.clone();
-        let mut layers = self.publish(lease, vec![staged])?;
+        let mut layers = self.publish(lease, &[staged])?;
         layers.remove(&diff_id).ok_or(Error::MissingLayer(diff_id))
     }
 
     /// Makes staged layers exist: one sync for all, renames, one commit. Layers that came to exist meanwhile are dropped.
-    pub(crate) fn publish(&self, lease: &Lease, staged: Vec<Staged>) -> Result<HashMap<Digest, Layer>> {
+    pub(crate) fn publish(&self, lease: &Lease, staged: &[Staged]) -> Result<HashMap<Digest, Layer>> {
         failpoint::hit("store.layer.extracted");
         let folder = tree::open_folder(&self.0.session)?;
         rustix::fs::syncfs(&folder).map_err(Error::io("sync", &self.0.session))?;
@@ -179,9 +182,9 @@ impl Store {
     }
 
     /// As [`publish`](Self::publish), for layers whose files are on the disk already.
-    pub(crate) fn publish_synced(&self, lease: &Lease, staged: Vec<Staged>) -> Result<HashMap<Digest, Layer>> {
+    pub(crate) fn publish_synced(&self, lease: &Lease, staged: &[Staged]) -> Result<HashMap<Digest, Layer>> {
         let _using = self.using();
-        for layer in &staged {
+        for layer in staged {
             lease.add(&layer.diff_id)?;
             if let Some((blob, _)) = &layer.blob {
                 lease.add(&blob.digest)?;
@@ -192,7 +195,7 @@ impl Store {
         let mut result = HashMap::new();
         let mut moves = Vec::new();
         let mut next = 0;
-        for layer in &staged {
+        for layer in staged {
             let blob = layer.blob.as_ref().filter(|(_, kept)| kept.is_some());
             if let Some((descriptor, Some(kept))) = blob {
                 blobs.push((kept.0.as_path(), &descriptor.digest));

@@ -34,11 +34,7 @@ impl Store {
     /// Its file cannot be written.
     pub fn lease(&self, purpose: &str) -> Result<Lease> {
         let path = self.0.dir.join("leases").join(self.0.owner.fresh_name());
-        let mut file = File::options()
-            .create_new(true)
-            .append(true)
-            .open(&path)
-            .map_err(Error::io("make", &path))?;
+        let mut file = File::options().create_new(true).append(true).open(&path).map_err(Error::io("make", &path))?;
         let purpose: String = purpose.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         file.write_all(format!("for {purpose}\n").as_bytes()).map_err(Error::io("write", &path))?;
         Ok(Lease { path, held: Mutex::new(Held { file, lines: HashSet::new() }) })

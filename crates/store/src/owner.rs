@@ -36,11 +36,8 @@ impl Owner {
 
     fn of_name(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
-        let owner = Self {
-            boot: parts.next()?.into(),
-            pid: parts.next()?.parse().ok()?,
-            start: parts.next()?.parse().ok()?,
-        };
+        let owner =
+            Self { boot: parts.next()?.into(), pid: parts.next()?.parse().ok()?, start: parts.next()?.parse().ok()? };
         parts.next()?.parse::<u64>().ok()?;
         parts.next().is_none().then_some(owner)
     }

@@ -245,9 +245,10 @@ pub(crate) fn run<E: From<Error>>(
     std::fs::create_dir(&plan.folder).map_err(Error::io("make", &plan.folder))?;
     let folder = Temporary(plan.folder.clone());
     let kept = plan.keep.clone().map(Temporary);
-    let keep = plan.keep.as_ref().map(|path| {
-        File::create_new(path).map(|file| (file, path.clone())).map_err(Error::io("make", path))
-    });
+    let keep = plan
+        .keep
+        .as_ref()
+        .map(|path| File::create_new(path).map(|file| (file, path.clone())).map_err(Error::io("make", path)));
     let keep = keep.transpose()?;
     let pool = Pool::default();
     let (next, raw) = sync_channel(QUEUE);

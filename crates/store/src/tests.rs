@@ -205,8 +205,7 @@ fn a_sweep_spares_leases_names_and_roots() {
     let gone = image(&bed.store, &lease, "gone", b"gone");
     bed.store.unlink("gone").unwrap();
     assert_eq!(bed.store.sweep(&[]).unwrap(), Swept::default(), "the lease holds everything");
-    let layers: Vec<Digest> =
-        bed.store.image(&gone.digest).unwrap().layers.into_iter().map(|l| l.diff_id).collect();
+    let layers: Vec<Digest> = bed.store.image(&gone.digest).unwrap().layers.into_iter().map(|l| l.diff_id).collect();
     let root = bed.store.create_root("w1", &layers).unwrap();
     assert!(root.upper.is_dir() && root.work.is_dir() && root.lower.len() == 1);
     assert_eq!(bed.store.root("w1").unwrap(), root);

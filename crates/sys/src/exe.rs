@@ -37,8 +37,7 @@ pub fn seal() -> io::Result<()> {
     if is_sealed()? {
         return Ok(());
     }
-    let tree =
-        rustix::mount::open_tree(CWD, SELF, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
+    let tree = rustix::mount::open_tree(CWD, SELF, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
     set_attributes(&tree, &MountAttr { set: MountAttr::RDONLY, ..MountAttr::default() }, false)?;
     // With /proc/self/fd as path `ps` and core dumps keep a readable name on every kernel.
     let arguments = c_strings(std::env::args_os().map(OsStringExt::into_vec))?;

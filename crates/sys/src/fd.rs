@@ -24,6 +24,35 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Closes every descriptor from `first` upward but those in `keep` (close_range(2)).
+///
+/// # Safety
+/// Whoever owns a closed descriptor in this process's memory never uses or drops it again: the caller is a clone that ends
+/// without returning to the code it was copied from.
+///
+/// # Errors
+/// `ENOSYS` on kernels before 5.9.
+pub unsafe fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    keep.sort_unstable();
+    let mut from = first;
+    for kept in keep.into_iter().map(Some).chain([None]) {
+        let last = kept.map_or(u32::MAX, |kept| kept.wrapping_sub(1));
+        if kept.is_some_and(|kept| kept < from) {
+            continue;
+        }
+        if kept != Some(from) {
+            // SAFETY: takes three integers; the caller answers for the descriptors' owners.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        from = kept.map_or(u32::MAX, |kept| kept + 1);
+    }
+    Ok(())
+}
+
 /// Clears close-on-exec, so that an exec keeps the descriptor.
 ///
 /// # Errors
@@ -133,6 +162,24 @@ fn connect(path: &Path, kind: SocketType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Takes a descriptor that the program was started with, by its number; it is close-on-exec and has another number
+/// afterwards. For the start of a program, before anything else uses that number.
+///
+/// # Errors
+/// `EBADF` when there is none.
+pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    // SAFETY: takes integers; a new descriptor changes no memory of this process.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: takes an integer; by this function's contract nobody else uses the number.
+    unsafe { libc::close(number) };
+    // SAFETY: made a moment ago, belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,22 +218,4 @@ mod tests {
         send(&client, b"1", None).unwrap();
         assert_eq!(receive(&server, 4).unwrap().unwrap().0, b"1");
     }
-}
-
-/// Takes a descriptor that the program was started with, by its number; it is close-on-exec and has another number
-/// afterwards. For the start of a program, before anything else uses that number.
-///
-/// # Errors
-/// `EBADF` when there is none.
-pub fn take_inherited(number: i32) -> io::Result<OwnedFd> {
-    use std::os::fd::FromRawFd;
-    // SAFETY: takes integers; a new descriptor changes no memory of this process.
-    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
-    if copy < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: takes an integer; by this function's contract nobody else uses the number.
-    unsafe { libc::close(number) };
-    // SAFETY: made a moment ago, belongs to nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }

@@ -90,10 +90,8 @@ fn collect(child: &impl AsFd, options: WaitIdOptions) -> io::Result<Option<Exit>
 /// # Errors
 /// `EINVAL` for a time out of range.
 pub fn poll(process: impl AsFd, timeout: Option<Duration>) -> io::Result<bool> {
-    let timeout = timeout
-        .map(Timespec::try_from)
-        .transpose()
-        .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let timeout =
+        timeout.map(Timespec::try_from).transpose().map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     loop {
         let mut fds = [PollFd::new(&process, PollFlags::IN)];
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
@@ -111,10 +109,12 @@ mod tests {
 
     #[track_caller]
     fn check(script: &str, expected: Exit) {
-        let child = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).spawn().unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).spawn().unwrap();
         let fd = open(i32::try_from(child.id()).unwrap()).unwrap();
         assert!(poll(&fd, Some(Duration::from_secs(10))).unwrap());
         assert_eq!(wait(&fd).unwrap(), expected);
+        // Collected by us already.
+        assert!(child.wait().is_err());
     }
 
     #[test]

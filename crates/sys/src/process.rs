@@ -161,14 +161,7 @@ pub fn execveat(folder: i32, path: &CStr, argv: &[CString], env: &[CString], fla
     let (arguments, environment) = (pointers(argv), pointers(env));
     // SAFETY: path and both arrays are terminated, and live through the call with the strings they point to.
     unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            folder,
-            path.as_ptr(),
-            arguments.as_ptr(),
-            environment.as_ptr(),
-            flags.bits(),
-        )
+        libc::syscall(libc::SYS_execveat, folder, path.as_ptr(), arguments.as_ptr(), environment.as_ptr(), flags.bits())
     };
     io::Error::last_os_error()
 }

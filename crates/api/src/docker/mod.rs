@@ -61,11 +61,14 @@ pub const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream"
 /// Media type of a hijacked stream that carries a terminal's bytes.
 pub const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
 
+/// A version of the API as major and minor number.
+pub type ApiVersion = (u32, u32);
+
 /// The version that a path asks for, and the rest of the path: `/v1.44/info` is `(Some("1.44"), "/info")`.
 ///
 /// # Errors
 /// [`BadRequest::Version`] when that version is not spoken.
-pub fn strip_version(path: &str) -> Result<(Option<(u32, u32)>, &str), BadRequest> {
+pub fn strip_version(path: &str) -> Result<(Option<ApiVersion>, &str), BadRequest> {
     let Some(rest) = path.strip_prefix("/v") else { return Ok((None, path)) };
     let (version, rest) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
     let numbers = version.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
@@ -106,7 +109,7 @@ mod tests {
 
     #[test]
     fn versions_are_stripped_from_paths() {
-        let check = |path: &str, expected: (Option<(u32, u32)>, &str)| {
+        let check = |path: &str, expected: (Option<ApiVersion>, &str)| {
             assert_eq!(strip_version(path).expect("a version that is spoken"), expected, "{path}");
         };
         check("/info", (None, "/info"));

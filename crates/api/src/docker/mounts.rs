@@ -311,7 +311,8 @@ mod tests {
 
     #[test]
     fn tmpfs_options_are_those_of_mount() {
-        let check = |options: &str, expected: Option<(Option<u64>, Option<u32>, &[&str], bool)>| {
+        type Expected<'a> = (Option<u64>, Option<u32>, &'a [&'a str], bool);
+        let check = |options: &str, expected: Option<Expected<'_>>| {
             let expected = expected.map(|(size, mode, options, read_only)| Mount {
                 source: MountSource::Tmpfs { size, mode, options: options.iter().map(|&o| o.to_owned()).collect() },
                 target: "/t".to_owned(),

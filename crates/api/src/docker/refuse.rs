@@ -63,34 +63,34 @@ fn says_what_is_so(option: &str, value: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn check(option: &str, value: Value, refused: bool) {
+    fn check(option: &str, value: &Value, refused: bool) {
         let fields = BTreeMap::from([(option.to_owned(), value.clone())]);
         assert_eq!(rest("HostConfig.", &fields).is_err(), refused, "{option} {value}");
     }
 
     #[test]
     fn defaults_pass() {
-        for value in [json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
+        for value in &[json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
             check("Sysctls", value, false);
         }
-        check("MemorySwappiness", json!(-1), false);
-        check("RestartPolicy", json!({"Name": "no", "MaximumRetryCount": 0}), false);
-        check("LogConfig", json!({"Type": "json-file", "Config": {}}), false);
-        check("ConsoleSize", json!([40, 80]), false);
+        check("MemorySwappiness", &json!(-1), false);
+        check("RestartPolicy", &json!({"Name": "no", "MaximumRetryCount": 0}), false);
+        check("LogConfig", &json!({"Type": "json-file", "Config": {}}), false);
+        check("ConsoleSize", &json!([40, 80]), false);
     }
 
     #[test]
     fn wishes_are_refused() {
-        check("RestartPolicy", json!({"Name": "always"}), true);
-        check("PortBindings", json!({"80/tcp": [{"HostPort": ""}]}), true);
-        check("LogConfig", json!({"Type": "syslog"}), true);
-        check("LogConfig", json!({"Type": "", "Config": {"max-size": "1m"}}), true);
-        check("UsernsMode", json!("host"), true);
-        check("PidMode", json!("host"), true);
-        check("IpcMode", json!("host"), true);
-        check("Links", json!(["a:b"]), true);
-        check("MemorySwappiness", json!(10), true);
-        check("OomScoreAdj", json!(-500), true);
-        check("NoSuchThing", json!(1), true);
+        check("RestartPolicy", &json!({"Name": "always"}), true);
+        check("PortBindings", &json!({"80/tcp": [{"HostPort": ""}]}), true);
+        check("LogConfig", &json!({"Type": "syslog"}), true);
+        check("LogConfig", &json!({"Type": "", "Config": {"max-size": "1m"}}), true);
+        check("UsernsMode", &json!("host"), true);
+        check("PidMode", &json!("host"), true);
+        check("IpcMode", &json!("host"), true);
+        check("Links", &json!(["a:b"]), true);
+        check("MemorySwappiness", &json!(10), true);
+        check("OomScoreAdj", &json!(-500), true);
+        check("NoSuchThing", &json!(1), true);
     }
 }

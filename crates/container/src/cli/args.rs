@@ -106,7 +106,7 @@ impl Words<'_> {
     /// The next option with the value that follows its `=`, if any.
     fn next_option(&mut self) -> Option<(String, Option<OsString>)> {
         use std::os::unix::ffi::{OsStrExt, OsStringExt};
-        while let Some(word) = self.words.next() {
+        for word in self.words.by_ref() {
             let bytes = word.as_bytes();
             if self.operands.len() >= self.stop {
                 self.operands.push(word.to_string_lossy().into_owned());
@@ -374,7 +374,12 @@ mod tests {
     #[test]
     fn options_stand_anywhere() {
         let make = Make { id: "a".into(), bundle: "/b".into(), detach: true, ..Make::default() };
-        for line in ["run -d -b /b a", "run a --bundle=/b --detach", "--root /r run -d a -b /b", "--root=/r --log run run -b /b -d a"] {
+        for line in [
+            "run -d -b /b a",
+            "run a --bundle=/b --detach",
+            "--root /r run -d a -b /b",
+            "--root=/r --log run run -b /b -d a",
+        ] {
             check(line, Command::Run(make.clone()));
         }
         check("kill a 9", Command::Kill { id: "a".into(), signal: "9".into(), all: false });
@@ -396,7 +401,9 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        for line in ["run --no-pivot a", "run --systemd-cgroup a", "--systemd-cgroup run a", "update a", "--rootless true list"] {
+        for line in
+            ["run --no-pivot a", "run --systemd-cgroup a", "--systemd-cgroup run a", "update a", "--rootless true list"]
+        {
             assert!(matches!(parsed(line), Err(Error::Refused(_))), "{line}");
         }
         for line in ["run", "run a b", "exec a", "exec", "kill", "list a"] {

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use atoll_oci::runtime::{Capabilities, Linux, Mount, Namespace, NamespaceType, OCI_VERSION, Process, Root, Spec, Status};
+use atoll_oci::runtime::{
+    Capabilities, Linux, Mount, Namespace, NamespaceType, OCI_VERSION, Process, Root, Spec, Status,
+};
 use atoll_sys::pidfd::{self, Exit};
 
 use super::args::{Call, Command, Enter, HELP, Make};
@@ -65,7 +67,7 @@ fn make(root: &Path, make: &Make, mode: &Mode) -> anyhow::Result<(Folder, Record
     let bundle = fs::canonicalize(&make.bundle).with_context(|| format!("no bundle {}", make.bundle.display()))?;
     let spec: Spec = read_json(&bundle.join("config.json"))?;
     let folder = Folder::create(root, &make.id)?;
-    match make_in(&folder, make, mode, &bundle, spec) {
+    match make_in(&folder, make, mode, &bundle, &spec) {
         Ok((record, created)) => Ok((folder, record, created)),
         Err(error) => {
             // Nothing else refers to the folder yet.
@@ -87,7 +89,7 @@ fn make_in(
     make: &Make,
     mode: &Mode,
     bundle: &Path,
-    spec: Spec,
+    spec: &Spec,
 ) -> anyhow::Result<(Record, crate::Created)> {
     let process = spec.process.clone().unwrap_or_default();
     let stdio = streams(&process, make, matches!(mode, Mode::Foreground))?;
@@ -98,7 +100,7 @@ fn make_in(
     };
     let created = create(Creation {
         id: &make.id,
-        spec: &spec,
+        spec,
         bundle,
         root: RootSource::Path(bundle.join(rootfs)),
         user: "",
@@ -206,10 +208,35 @@ fn state(root: &Path, id: &str) -> anyhow::Result<u8> {
 
 /// Signals by number or name, with SIG or without.
 const SIGNALS: [(&str, i32); 29] = [
-    ("HUP", 1), ("INT", 2), ("QUIT", 3), ("ILL", 4), ("TRAP", 5), ("ABRT", 6), ("BUS", 7), ("FPE", 8), ("KILL", 9),
-    ("USR1", 10), ("SEGV", 11), ("USR2", 12), ("PIPE", 13), ("ALRM", 14), ("TERM", 15), ("STKFLT", 16), ("CHLD", 17),
-    ("CONT", 18), ("STOP", 19), ("TSTP", 20), ("TTIN", 21), ("TTOU", 22), ("URG", 23), ("XCPU", 24), ("XFSZ", 25),
-    ("VTALRM", 26), ("PROF", 27), ("WINCH", 28), ("IO", 29),
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("TRAP", 5),
+    ("ABRT", 6),
+    ("BUS", 7),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+    ("STKFLT", 16),
+    ("CHLD", 17),
+    ("CONT", 18),
+    ("STOP", 19),
+    ("TSTP", 20),
+    ("TTIN", 21),
+    ("TTOU", 22),
+    ("URG", 23),
+    ("XCPU", 24),
+    ("XFSZ", 25),
+    ("VTALRM", 26),
+    ("PROF", 27),
+    ("WINCH", 28),
+    ("IO", 29),
 ];
 
 fn signal_number(text: &str) -> anyhow::Result<i32> {
@@ -423,8 +450,16 @@ fn default_spec() -> Spec {
         linux: Some(Linux {
             namespaces: namespaces.map(|typ| Namespace { typ, path: String::new() }).to_vec(),
             masked_paths: text(&[
-                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+                "/proc/acpi",
+                "/proc/asound",
+                "/proc/kcore",
+                "/proc/keys",
+                "/proc/latency_stats",
+                "/proc/timer_list",
+                "/proc/timer_stats",
+                "/proc/sched_debug",
+                "/proc/scsi",
+                "/sys/firmware",
             ]),
             readonly_paths: text(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
             ..Linux::default()

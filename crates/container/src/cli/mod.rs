@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 /// Exit code of a runtime's own failure.
 const FAILED: u8 = 1;
+/// What a start says that failed for neither of the reasons that shells tell apart.
+const UNCLEAR: u8 = 128;
 
 /// The program: seals itself, reads the command line, carries it out.
 #[must_use]
@@ -43,6 +45,10 @@ fn fail(log: &args::Log, error: &anyhow::Error) -> ExitCode {
         };
         let _ = writeln!(file, "{line}");
     }
-    let start = error.chain().find_map(|cause| cause.downcast_ref::<crate::StartError>());
-    ExitCode::from(start.map_or(FAILED, |error| if error.exit_code() == 128 { FAILED } else { error.exit_code() }))
+    let start = match error.downcast_ref::<crate::ExecError>() {
+        Some(crate::ExecError::Start(error)) => Some(error),
+        _ => error.downcast_ref::<crate::StartError>(),
+    };
+    let code = start.map(crate::StartError::exit_code).filter(|code| *code != UNCLEAR);
+    ExitCode::from(code.unwrap_or(FAILED))
 }

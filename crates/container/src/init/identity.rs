@@ -40,9 +40,11 @@ pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd) -> Step
         resolve::open(root, path, flags, false)
     })
     .map_err(|error| match error {
-        users::Error::Unknown(name) => {
-            Stop::new("user", format!("unable to find {name}: no matching entries in passwd or group file"), &errno(libc::ENOENT))
-        }
+        users::Error::Unknown(name) => Stop::new(
+            "user",
+            format!("unable to find {name}: no matching entries in passwd or group file"),
+            &errno(libc::ENOENT),
+        ),
         users::Error::Io(path, error) => Stop::new("user", path, &error),
     })
 }
@@ -76,7 +78,8 @@ pub(crate) fn finish(finish: Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
 /// leaked into the container cannot be entered (CVE-2024-21626).
 fn enter_working_folder(root: &OwnedFd, path: &CStr) -> Step<()> {
     let text = path.to_string_lossy();
-    let stop = |error: io::Error| Stop::new("working folder", text.as_ref(), &error).of_kind(FailureKind::NotExecutable);
+    let stop =
+        |error: io::Error| Stop::new("working folder", text.as_ref(), &error).of_kind(FailureKind::NotExecutable);
     let folder = resolve::open(root, &text, OFlags::PATH | OFlags::DIRECTORY, false).map_err(stop)?;
     rustix::process::fchdir(&folder).map_err(|error| stop(error.into()))?;
     let inside = rustix::process::getcwd(Vec::new()).map_err(|error| stop(error.into()))?;
@@ -143,7 +146,8 @@ fn drop_bounding(keep: u64) -> Step<()> {
 fn environment(process: &ProcessPlan, identity: &Account) -> Step<Vec<CString>> {
     let mut environment = process.env.clone();
     if !environment.iter().any(|variable| variable.to_bytes().starts_with(b"HOME=")) {
-        let home = CString::new(format!("HOME={}", identity.home)).map_err(|_| errno(libc::EINVAL)).at("user", "HOME")?;
+        let home =
+            CString::new(format!("HOME={}", identity.home)).map_err(|_| errno(libc::EINVAL)).at("user", "HOME")?;
         environment.push(home);
     }
     Ok(environment)

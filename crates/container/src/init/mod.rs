@@ -14,7 +14,7 @@ mod root;
 mod terminal;
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use atoll_oci::runtime::NamespaceType;
 use atoll_sys::cgroup::Cgroup;
@@ -80,27 +80,37 @@ pub(crate) struct Init<'a> {
     pub(crate) preserve_fds: u32,
 }
 
-/// Builds the container around the calling process and executes its program; returns the status to end with. `makers` is
-/// this process's copy of the maker's end: as long as it is open, the maker's death goes unseen.
-pub(crate) fn run(init: &Init<'_>, channel: Channel, makers: BorrowedFd<'_>) -> i32 {
+/// Builds the container around the calling process and executes its program; returns the status to end with.
+pub(crate) fn run(init: &Init<'_>, channel: Channel) -> i32 {
     let mut channel = channel;
-    close_copy(makers);
     let Err(stop) = steps(init, &mut channel);
     // The maker is gone when this fails: there is nobody to tell.
     let _ = channel.report(&FromInit::Failed(stop.0), None);
     FAILED
 }
 
-/// Closes this process's copy of a descriptor that belongs to the maker's memory.
-pub(crate) fn close_copy(fd: BorrowedFd<'_>) {
-    // SAFETY: this process was cloned and ends without returning to the maker's code or running its destructors, so that
-    // nothing here uses or closes the number again.
-    unsafe { rustix::io::close(fd.as_raw_fd()) };
+/// What the maker had open and the process does not need is closed here at once: a lock, a pipe or a socket of the maker
+/// must not live on in a container that waits for its start (CVE-2024-21626 began with such a descriptor).
+pub(crate) fn close_others(preserve: u32, stdio: &Stdio, own: &[BorrowedFd<'_>]) -> Step<()> {
+    let mut keep = own.to_vec();
+    if let Stdio::Fds { stdin, stdout, stderr } = stdio {
+        keep.extend([stdin, stdout, stderr].map(AsFd::as_fd));
+    }
+    // SAFETY: this process was cloned and ends without returning to the maker's code or running its destructors.
+    unsafe { atoll_sys::fd::close_all_but(3_u32.saturating_add(preserve), &keep) }.at("close descriptors", "")
 }
 
 fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallible> {
     let plan = init.plan;
     harden()?;
+    let own: Vec<BorrowedFd<'_>> = init
+        .joins
+        .iter()
+        .map(|(_, fd)| fd.as_fd())
+        .chain(init.listener.map(AsFd::as_fd))
+        .chain([channel.as_fd()])
+        .collect();
+    close_others(init.preserve_fds, init.stdio, &own)?;
     join_namespaces(init.joins)?;
     leave_session()?;
     let sources = mounts::open_sources(&plan.mounts)?;

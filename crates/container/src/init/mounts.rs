@@ -50,7 +50,8 @@ pub(super) fn mount_all(
         // An image's own /dev is never used.
         let parameters = [("mode".to_owned(), Some("0755".to_owned())), ("size".to_owned(), Some("64k".to_owned()))];
         let dev = filesystem("tmpfs", "tmpfs", &parameters)?;
-        set_attributes(&dev, &MountAttr { set: MountAttr::NOSUID, ..MountAttr::default() }, false).at("mount", "/dev")?;
+        set_attributes(&dev, &MountAttr { set: MountAttr::NOSUID, ..MountAttr::default() }, false)
+            .at("mount", "/dev")?;
         place(root, "/dev", true, &dev, true)?;
         made.dev = Some(dev);
     }

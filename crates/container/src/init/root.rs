@@ -52,11 +52,7 @@ pub(super) fn attach(source: &RootSource) -> Step<OwnedFd> {
 fn clone_folder(path: &Path) -> io::Result<OwnedFd> {
     let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    Ok(rustix::mount::open_tree(
-        &folder,
-        "",
-        flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE,
-    )?)
+    Ok(rustix::mount::open_tree(&folder, "", flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE)?)
 }
 
 fn overlay(source: &RootSource) -> io::Result<OwnedFd> {

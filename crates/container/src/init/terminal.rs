@@ -83,7 +83,8 @@ pub(super) fn open<'a>(stdio: &'a Stdio, _root: &OwnedFd, made: &Made) -> Step<S
     if let Some(streams) = given(stdio) {
         return Ok(streams);
     }
-    let devpts = made.devpts.as_ref().ok_or_else(|| errno(libc::ENODEV)).at(step, "no devpts is mounted at /dev/pts")?;
+    let devpts =
+        made.devpts.as_ref().ok_or_else(|| errno(libc::ENODEV)).at(step, "no devpts is mounted at /dev/pts")?;
     let pty = pty::open(devpts).at(step, "ptmx")?;
     if let Some(dev) = &made.dev {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
@@ -101,7 +102,8 @@ pub(crate) fn attach_existing_devpts<'a>(stdio: &'a Stdio, root: &OwnedFd) -> St
     if let Some(streams) = given(stdio) {
         return Ok(streams);
     }
-    let devpts = super::resolve::open(root, "/dev/pts", OFlags::PATH | OFlags::DIRECTORY, false).at(step, "/dev/pts")?;
+    let devpts =
+        super::resolve::open(root, "/dev/pts", OFlags::PATH | OFlags::DIRECTORY, false).at(step, "/dev/pts")?;
     let kind = rustix::fs::fstatfs(&devpts).at(step, "/dev/pts")?.f_type;
     if u64::try_from(kind).ok() != Some(DEVPTS_MAGIC) {
         return Err(errno(libc::ENODEV)).at(step, "/dev/pts is not a devpts");

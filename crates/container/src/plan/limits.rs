@@ -95,5 +95,8 @@ fn device(rule: &DeviceRule) -> Result<DeviceAccess, PlanError> {
     if typ == 'a' && (rule.major.is_some_and(|n| n >= 0) || rule.minor.is_some_and(|n| n >= 0) || access.len() < 3) {
         return Err(PlanError::unsupported("a device rule for all kinds with numbers or access"));
     }
-    Ok(DeviceAccess { allow: rule.allow, rule: format!("{typ} {}:{} {access}", number(rule.major), number(rule.minor)) })
+    Ok(DeviceAccess {
+        allow: rule.allow,
+        rule: format!("{typ} {}:{} {access}", number(rule.major), number(rule.minor)),
+    })
 }

@@ -21,7 +21,7 @@ use atoll_sys::process::CloneFlags;
 use crate::error::PlanError;
 
 pub use mount::{MountKind, MountPlan, TMPFS_MASK_OPTIONS};
-pub use process::{ProcessPlan, capability, capability_names};
+pub use process::{CapabilitySets, ProcessPlan, ResourceLimit, capability, capability_names};
 
 /// Most mounts in one configuration.
 const MOUNTS_MAX: usize = 4096;

@@ -30,7 +30,7 @@ pub struct ProcessPlan {
     /// Capability sets as bits.
     pub capabilities: CapabilitySets,
     /// Limits: which, soft, hard; `None` is unlimited.
-    pub rlimits: Vec<(Resource, Option<u64>, Option<u64>)>,
+    pub rlimits: Vec<ResourceLimit>,
     /// Whether exec may never grant privileges.
     pub no_new_privileges: bool,
     /// `/proc/self/oom_score_adj`.
@@ -38,6 +38,9 @@ pub struct ProcessPlan {
     /// The compiled filter.
     pub seccomp: Option<seccomp::Program>,
 }
+
+/// Which resource, its soft and its hard limit; `None` is unlimited.
+pub type ResourceLimit = (Resource, Option<u64>, Option<u64>);
 
 /// The five sets, one bit per capability.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -133,11 +136,46 @@ fn bits(names: &[String]) -> Result<u64, PlanError> {
 
 /// The capabilities by their number (linux/capability.h), without the prefix `CAP_`.
 const CAPABILITIES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
-    "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER",
-    "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP",
-    "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
     "CHECKPOINT_RESTORE",
 ];
 
@@ -155,8 +193,8 @@ pub fn capability_names() -> impl Iterator<Item = String> {
     CAPABILITIES.iter().map(|name| format!("CAP_{name}"))
 }
 
-fn rlimits(process: &Process) -> Result<Vec<(Resource, Option<u64>, Option<u64>)>, PlanError> {
-    let mut planned: Vec<(Resource, _, _)> = Vec::new();
+fn rlimits(process: &Process) -> Result<Vec<ResourceLimit>, PlanError> {
+    let mut planned: Vec<ResourceLimit> = Vec::new();
     for limit in &process.rlimits {
         let name = limit.typ.as_str();
         let resource =

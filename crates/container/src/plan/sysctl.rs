@@ -10,9 +10,16 @@ use atoll_sys::process::CloneFlags;
 use crate::error::PlanError;
 
 /// Parameters of an IPC namespace, below `kernel/` (ipc_namespaces(7)).
-const IPC: [&str; 8] =
-    ["kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax", "kernel/shmmni",
-     "kernel/shm_rmid_forced"];
+const IPC: [&str; 8] = [
+    "kernel/msgmax",
+    "kernel/msgmnb",
+    "kernel/msgmni",
+    "kernel/sem",
+    "kernel/shmall",
+    "kernel/shmmax",
+    "kernel/shmmni",
+    "kernel/shm_rmid_forced",
+];
 
 /// Path below /proc/sys and value of each parameter.
 pub(super) fn plan(
@@ -26,9 +33,18 @@ pub(super) fn plan(
 fn path(name: &str, linux: &Linux, clone: CloneFlags) -> Result<String, PlanError> {
     // Either notation; in the one with dots a slash stands for a dot of a name, as in sysctl(8).
     let path = match (name.find('.'), name.find('/')) {
-        (Some(dot), Some(slash)) if dot < slash => {
-            name.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect()
-        }
+        (Some(dot), Some(slash)) if dot < slash => name
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         (_, Some(_)) => name.to_owned(),
         _ => name.replace('.', "/"),
     };

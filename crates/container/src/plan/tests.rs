@@ -65,7 +65,8 @@ fn nothing_is_accepted_and_ignored() {
         },
         "hooks",
     );
-    for (typ, path) in [(NamespaceType::User, ""), (NamespaceType::Time, ""), (NamespaceType::Mount, "/proc/1/ns/mnt")] {
+    for (typ, path) in [(NamespaceType::User, ""), (NamespaceType::Time, ""), (NamespaceType::Mount, "/proc/1/ns/mnt")]
+    {
         refused(|s| linux(s).namespaces = vec![Namespace { typ, path: path.into() }], "namespace");
     }
     let limit = |soft, hard| Rlimit { typ: "RLIMIT_NOFILE".into(), soft, hard };

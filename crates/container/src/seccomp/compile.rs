@@ -127,7 +127,7 @@ fn gather(policy: &Policy, arch: Arch) -> (BTreeMap<u32, Entry>, Option<u32>) {
     let mut newest = None;
     for rule in &policy.rules {
         for call in &rule.calls {
-            if let Some(number) = table::column(&call.numbers, arch) {
+            if let Some(number) = table::column(call.numbers, arch) {
                 if number < PRIVATE_CALLS {
                     newest = newest.max(Some(number));
                 }

@@ -27,7 +27,7 @@ pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, Rdma, Resources, ThrottleDevice,
     WeightDevice,
 };
-pub use seccomp::{LinuxSeccomp, SeccompAction, SeccompArg, SeccompArch, SeccompOperator, SeccompSyscall};
+pub use seccomp::{LinuxSeccomp, SeccompAction, SeccompArch, SeccompArg, SeccompOperator, SeccompSyscall};
 
 /// The version of the specification that Atoll writes.
 pub const OCI_VERSION: &str = "1.2.0";

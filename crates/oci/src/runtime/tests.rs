@@ -8,35 +8,32 @@ use super::*;
 
 /// `json` reads as `expected` and writes back the same.
 #[track_caller]
-fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(json: serde_json::Value, expected: &T) {
-    let read: T = serde_json::from_value(json.clone()).unwrap();
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(json: &serde_json::Value, expected: &T) {
+    let read: T = T::deserialize(json).unwrap();
     assert_eq!(&read, expected);
-    assert_eq!(serde_json::to_value(expected).unwrap(), json);
+    assert_eq!(&serde_json::to_value(expected).unwrap(), json);
 }
 
 #[test]
 fn small_values() {
-    check(json!({"path": "rootfs", "readonly": true}), &Root { path: "rootfs".into(), readonly: true });
-    check(json!({"type": "network"}), &Namespace { typ: NamespaceType::Network, path: String::new() });
-    check(json!({"containerID": 0, "hostID": 1000, "size": 1}), &IdMapping { container_id: 0, host_id: 1000, size: 1 });
+    check(&json!({"path": "rootfs", "readonly": true}), &Root { path: "rootfs".into(), readonly: true });
+    check(&json!({"type": "network"}), &Namespace { typ: NamespaceType::Network, path: String::new() });
     check(
-        json!({"destination": "/proc", "type": "proc", "source": "proc"}),
+        &json!({"containerID": 0, "hostID": 1000, "size": 1}),
+        &IdMapping { container_id: 0, host_id: 1000, size: 1 },
+    );
+    check(
+        &json!({"destination": "/proc", "type": "proc", "source": "proc"}),
         &Mount { destination: "/proc".into(), typ: "proc".into(), source: "proc".into(), ..Mount::default() },
     );
     check(
-        json!({"allow": false, "type": "c", "major": 1, "access": "rwm"}),
-        &DeviceRule {
-            allow: false,
-            typ: Some(DeviceType::Char),
-            major: Some(1),
-            minor: None,
-            access: "rwm".into(),
-        },
+        &json!({"allow": false, "type": "c", "major": 1, "access": "rwm"}),
+        &DeviceRule { allow: false, typ: Some(DeviceType::Char), major: Some(1), minor: None, access: "rwm".into() },
     );
-    check(json!("SCMP_ACT_KILL_PROCESS"), &SeccompAction::KillProcess);
-    check(json!("SCMP_CMP_MASKED_EQ"), &SeccompOperator::MaskedEqual);
+    check(&json!("SCMP_ACT_KILL_PROCESS"), &SeccompAction::KillProcess);
+    check(&json!("SCMP_CMP_MASKED_EQ"), &SeccompOperator::MaskedEqual);
     check(
-        json!({"limit": 1_048_576, "swap": -1, "kernelTCP": 7, "disableOOMKiller": true}),
+        &json!({"limit": 1_048_576, "swap": -1, "kernelTCP": 7, "disableOOMKiller": true}),
         &Memory {
             limit: Some(1_048_576),
             swap: Some(-1),
@@ -66,11 +63,7 @@ fn an_unknown_namespace_is_an_error() {
 
 #[test]
 fn bind_is_known_by_type_or_option() {
-    let mount = |typ: &str, option: &str| Mount {
-        typ: typ.into(),
-        options: vec![option.into()],
-        ..Mount::default()
-    };
+    let mount = |typ: &str, option: &str| Mount { typ: typ.into(), options: vec![option.into()], ..Mount::default() };
     assert!(mount("bind", "ro").is_bind());
     assert!(mount("", "rbind").is_bind());
     assert!(mount("none", "bind").is_bind());
@@ -80,7 +73,7 @@ fn bind_is_known_by_type_or_option() {
 #[test]
 fn a_state_as_runc_prints_it() {
     check(
-        json!({"ociVersion": "1.2.0", "id": "a", "status": "created", "pid": 7, "bundle": "/b"}),
+        &json!({"ociVersion": "1.2.0", "id": "a", "status": "created", "pid": 7, "bundle": "/b"}),
         &State {
             oci_version: OCI_VERSION.into(),
             id: "a".into(),

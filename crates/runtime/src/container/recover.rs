@@ -62,7 +62,7 @@ pub(super) async fn destroy(run: &Path) -> Result<(), Error> {
             Ok(()) | Err(Error::Gone) => {}
             Err(error) => return Err(error),
         }
-        drop(handle.exited().await);
+        let _ = handle.exited().await;
     }
     Ok(())
 }
@@ -73,8 +73,10 @@ fn alive(shim: &Shim) -> Result<bool, Error> {
     Ok(shim.boot == boot && is(shim.shim))
 }
 
+/// One that has ended and was not collected yet does not count.
 fn is(process: ProcessRecord) -> bool {
-    atoll_sys::proc::start_time(process.pid).is_ok_and(|start_time| start_time == process.start_time)
+    atoll_sys::proc::state_and_start(process.pid)
+        .is_ok_and(|(state, start_time)| start_time == process.start_time && !matches!(state, 'Z' | 'X'))
 }
 
 /// Kills and removes what a dead supervisor's workload left. After a reboot there is nothing.

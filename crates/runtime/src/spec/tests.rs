@@ -33,7 +33,7 @@ fn workload(change: impl FnOnce(&mut Workload)) -> Workload {
 fn plan(workload: Workload, mounts: Vec<ResolvedMount>) -> Plan {
     Plan {
         streams: Streams {
-            terminal: workload.command.terminal.then(|| Size { rows: 24, columns: 80 }),
+            terminal: workload.command.terminal.then_some(Size { rows: 24, columns: 80 }),
             stdin: false,
             stdin_once: false,
         },

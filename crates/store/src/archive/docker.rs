@@ -69,7 +69,8 @@ impl Import<'_> {
                 atoll_oci::Parsed::Index(index) => {
                     for entry in index.manifests {
                         let Some(child) = self.blobs.get(&entry.digest) else { continue };
-                        if let Ok(atoll_oci::Parsed::Manifest(m)) = atoll_oci::parse_any(&child.bytes(LIST_MAX)?, None) {
+                        if let Ok(atoll_oci::Parsed::Manifest(m)) = atoll_oci::parse_any(&child.bytes(LIST_MAX)?, None)
+                        {
                             known.insert(m.config.digest, at);
                         }
                     }

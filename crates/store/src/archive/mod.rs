@@ -336,7 +336,7 @@ impl Import<'_> {
         let files: Vec<_> = needed.iter().map(|(digest, path)| (path.as_path(), *digest)).collect();
         store.name_blobs(&files)?;
         failpoint::hit("store.blob.renamed");
-        store.publish_synced(lease, staged)?;
+        store.publish_synced(lease, &staged)?;
         Ok(())
     }
 }

@@ -199,7 +199,7 @@ impl<'a> Spool<'a> {
             self.in_memory += entry.size;
             Content::Memory(Arc::new(bytes))
         } else {
-            Content::Disk(self.to_disk(&start, reader, &mut hasher)?)
+            Content::Disk(self.spill(&start, reader, &mut hasher)?)
         };
         let digest = hasher.finish();
         if named.is_some_and(|named| named != digest) {
@@ -213,7 +213,7 @@ impl<'a> Spool<'a> {
         Ok(file)
     }
 
-    fn to_disk<R: io::BufRead>(
+    fn spill<R: io::BufRead>(
         &mut self,
         start: &[u8],
         reader: &mut tar::Reader<R>,

@@ -170,16 +170,16 @@ impl Extractor {
         {
             return Ok(());
         }
-        self.fresh(path, &mut |parent, name| {
-            rustix::fs::linkat(&*source, target_name, parent, name, AtFlags::empty())
-        })
-        .map_err(|error| match error {
-            // The target lay inside what the link replaced.
-            Error::Entry { .. } if rustix::fs::statat(&*source, target_name, AtFlags::SYMLINK_NOFOLLOW).is_err() => {
-                hostile(path, "it is a hard link to a file that it replaces")
-            }
-            other => other,
-        })?;
+        self.fresh(path, &mut |parent, name| rustix::fs::linkat(&*source, target_name, parent, name, AtFlags::empty()))
+            .map_err(|error| match error {
+                // The target lay inside what the link replaced.
+                Error::Entry { .. }
+                    if rustix::fs::statat(&*source, target_name, AtFlags::SYMLINK_NOFOLLOW).is_err() =>
+                {
+                    hostile(path, "it is a hard link to a file that it replaces")
+                }
+                other => other,
+            })?;
         Ok(())
     }
 
@@ -297,13 +297,7 @@ fn attributes(path: &[u8], entry: &Entry) -> Result<Attributes> {
 }
 
 /// Writes `len` bytes of the entry's data to the file, at `offset` where one is given.
-fn copy<R: BufRead>(
-    reader: &mut Reader<R>,
-    file: &OwnedFd,
-    offset: Option<u64>,
-    len: u64,
-    path: &[u8],
-) -> Result<()> {
+fn copy<R: BufRead>(reader: &mut Reader<R>, file: &OwnedFd, offset: Option<u64>, len: u64, path: &[u8]) -> Result<()> {
     let mut done = 0u64;
     while done < len {
         let wanted = usize::try_from(len - done).unwrap_or(usize::MAX).min(WRITE_MAX);

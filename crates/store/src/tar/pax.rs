@@ -35,8 +35,11 @@ pub(super) struct PaxSparse {
     offset: Option<u64>,
 }
 
+/// Key and value.
+type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits the data of an extended header into keys and values.
-pub(super) fn records(mut data: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Error> {
+pub(super) fn records(mut data: &[u8]) -> Result<Vec<Record<'_>>, Error> {
     let mut list = Vec::new();
     while !data.is_empty() {
         // Some writers pad with NUL bytes.
@@ -73,7 +76,10 @@ impl Pax {
     /// Takes over a global header. Records that only make sense for one entry are refused there.
     pub(super) fn apply_global(&mut self, data: &[u8]) -> Result<(), Error> {
         for (key, value) in records(data)? {
-            if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") || key.starts_with(XATTR) {
+            if matches!(key, b"path" | b"linkpath" | b"size")
+                || key.starts_with(b"GNU.sparse.")
+                || key.starts_with(XATTR)
+            {
                 return Err(Error::Pax("a global header names the path, size or attributes of every entry"));
             }
             self.record(key, value)?;

@@ -38,9 +38,9 @@ fn load(bed: &Bed, bytes: &[u8]) -> Result<Vec<Loaded>, Error> {
     Ok(loaded)
 }
 
-fn why(error: Error) -> String {
+fn why(error: &Error) -> String {
     let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
+    let mut source = std::error::Error::source(error);
     while let Some(next) = source {
         text = format!("{text}: {next}");
         source = next.source();
@@ -156,7 +156,7 @@ fn bad_archives_are_refused_and_leave_nothing() {
     #[track_caller]
     fn check(files: &Files, part: &str) {
         let bed = Bed::new();
-        let text = why(load(&bed, &pack(files, &[])).expect_err(part));
+        let text = why(&load(&bed, &pack(files, &[])).expect_err(part));
         assert!(text.contains(part), "{text}");
         bed.store.sweep(&[]).unwrap();
         assert_eq!((bed.count("layers"), bed.count("blobs/sha256"), bed.count("leases")), (0, 0, 0));

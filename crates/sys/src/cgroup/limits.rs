@@ -54,7 +54,7 @@ pub(super) struct Write {
     pub(super) value: String,
 }
 
-fn write(controller: &'static str, file: &str, value: impl ToString) -> Write {
+fn write(controller: &'static str, file: &str, value: impl std::fmt::Display) -> Write {
     Write { controller, file: file.to_owned(), value: value.to_string() }
 }
 

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use layout::Layout;
-pub use limits::{DeviceAccess, Limits};
 use limits::Write;
+pub use limits::{DeviceAccess, Limits};
 
 /// How long the removal of a group waits for its last processes to leave.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -205,7 +205,10 @@ impl Cgroup {
     }
 
     fn any_folder(&self) -> Option<&Path> {
-        self.v2.as_deref().or_else(|| self.folder("freezer")).or_else(|| self.v1.first().map(|(_, path)| path.as_path()))
+        self.v2
+            .as_deref()
+            .or_else(|| self.folder("freezer"))
+            .or_else(|| self.v1.first().map(|(_, path)| path.as_path()))
     }
 
     /// The processes in the group and the groups below it.
@@ -372,9 +375,7 @@ fn write_file(path: &Path, value: &str) -> Result<(), Error> {
 fn apply(folder: &Path, write: &Write) -> Result<(), Error> {
     let path = folder.join(&write.file);
     match fs::OpenOptions::new().write(true).open(&path) {
-        Ok(mut file) => {
-            io::Write::write_all(&mut file, write.value.as_bytes()).map_err(failed("write to", &path))
-        }
+        Ok(mut file) => io::Write::write_all(&mut file, write.value.as_bytes()).map_err(failed("write to", &path)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Err(Error::Missing { what: write.controller, file: write.file.clone() })
         }

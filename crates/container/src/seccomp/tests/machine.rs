@@ -14,9 +14,9 @@ impl Call {
         match offset {
             0 => self.number,
             4 => self.arch,
-            16..64 if offset % 4 == 0 => {
+            16..64 if offset.is_multiple_of(4) => {
                 let arg = self.args[(offset as usize - 16) / 8];
-                (if offset % 8 == 0 { arg } else { arg >> 32 }) as u32
+                (if offset.is_multiple_of(8) { arg } else { arg >> 32 }) as u32
             }
             _ => panic!("load of {offset}"),
         }

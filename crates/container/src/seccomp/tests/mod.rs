@@ -70,7 +70,9 @@ fn every_action_reaches_the_kernel_as_its_number() {
 fn operators_compare_all_64_bits_unsigned() {
     const BIG: u64 = 0x1_0000_0005;
     const TOP: u64 = u64::MAX;
-    let cases: [(&str, u64, u64, &[u64], &[u64]); 9] = [
+    /// Operator, value, second value, arguments that match, arguments that do not.
+    type Case = (&'static str, u64, u64, &'static [u64], &'static [u64]);
+    let cases: [Case; 9] = [
         ("EQ", BIG, 0, &[BIG], &[5, BIG + 1, 0x2_0000_0005, 0, TOP]),
         ("NE", BIG, 0, &[5, BIG + 1, 0x2_0000_0005, 0, TOP], &[BIG]),
         ("LT", BIG, 0, &[0, 4, 5, 6, 0xffff_ffff, BIG - 1], &[BIG, BIG + 1, 0x2_0000_0000, TOP]),
