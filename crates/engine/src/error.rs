@@ -31,12 +31,9 @@ pub enum Error {
     /// No image of that name or id.
     #[error("No such image: {0}")]
     NoImage(String),
-    /// No volume of that name.
-    #[error("get {0}: no such volume")]
-    NoVolume(String),
-    /// No exec session of that id.
-    #[error("No such exec instance: {0}")]
-    NoExec(String),
+    /// No volume of that name, no exec session of that id.
+    #[error("{0}")]
+    NoSuch(String),
     /// An abbreviation that fits more than one thing.
     #[error("multiple IDs found with provided prefix: {0}")]
     Ambiguous(String),
@@ -107,7 +104,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoWorkload(_) | Self::NoImage(_) | Self::NoVolume(_) | Self::NoExec(_) => Kind::NotFound,
+            Self::NoWorkload(_) | Self::NoImage(_) | Self::NoSuch(_) => Kind::NotFound,
             Self::Ambiguous(_) | Self::Invalid(_) => Kind::Invalid,
             Self::NameTaken { .. } | Self::Refused { .. } | Self::InUse(_) => Kind::Conflict,
             Self::NotModified => Kind::NotModified,
@@ -136,6 +133,14 @@ impl Error {
             }),
             _ => None,
         }
+    }
+
+    pub(crate) fn no_volume(name: &str) -> Self {
+        Self::NoSuch(format!("get {name}: no such volume"))
+    }
+
+    pub(crate) fn no_exec(id: &str) -> Self {
+        Self::NoSuch(format!("No such exec instance: {id}"))
     }
 
     pub(crate) fn host(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {

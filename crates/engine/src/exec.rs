@@ -196,7 +196,7 @@ impl Engine {
                 return Ok((entry, found));
             }
         }
-        Err(Error::NoExec(id.to_owned()))
+        Err(Error::no_exec(id))
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::Read;
 use atoll_model::EventKind;
 use atoll_oci::config::ImageConfig;
 use atoll_oci::reference::is_image_id;
-use atoll_oci::{Descriptor, Digest, Reference};
+use atoll_oci::{Descriptor, Digest, Platform, Reference};
 use atoll_store::failpoint;
 
 use crate::{Engine, Error, host};
@@ -105,7 +105,9 @@ impl Engine {
     }
 
     fn view_image(&self, descriptor: &Descriptor, names: Vec<Reference>) -> Result<ImageView, Error> {
-        let image = self.shared.store.image(&descriptor.digest)?;
+        // A name may stand for images of several platforms: this host's is the one that is meant.
+        let manifest = self.shared.store.select(descriptor, &Platform::host())?;
+        let image = self.shared.store.image(&manifest.digest)?;
         let layers: Vec<_> = image.layers.iter().map(|layer| (layer.diff_id.clone(), layer.size)).collect();
         Ok(ImageView {
             id: image.config_digest,

@@ -113,6 +113,12 @@ impl Engine {
             tracing::error!(%error, id = %entry.id.short(), "a failed start does not fit its phase");
         }
         entry.standing.send_modify(|standing| standing.failure = error.to_string());
+        if entry.workload().life.auto_remove {
+            if let Err(error) = self.remove_held(entry, true).await {
+                tracing::warn!(%error, id = %entry.id.short(), "removing a workload that could not be started");
+            }
+            return;
+        }
         let last = LastRun { started: at, exit: None, failure: Some(code) };
         self.note_end(entry, last).await;
         self.clear_run_folder(&entry.id);

@@ -119,6 +119,7 @@ fn ended(standing: &Standing) -> bool {
     standing.removed || matches!(standing.phase, Phase::Exited { .. } | Phase::Removing | Phase::Created { .. })
 }
 
+#[allow(deprecated, reason = "its replacement is an unsafe function; an owned descriptor is all that it asks for")]
 fn watch_folder(folder: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
     use inotify::{CreateFlags, WatchFlags};
     let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;

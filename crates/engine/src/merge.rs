@@ -64,6 +64,13 @@ pub(crate) fn fill(
     }
     let mut mounts = draft.mounts;
     check_targets(&mounts)?;
+    for mount in &mut mounts {
+        if let MountSource::Volume { name, .. } = &mut mount.source
+            && name.is_empty()
+        {
+            *name = volume_name()?;
+        }
+    }
     for target in defaults.volumes.into_keys() {
         if !mounts.iter().any(|mount| same_path(&mount.target, &target)) {
             let source = MountSource::Volume { name: volume_name()?, copy: true };

@@ -14,12 +14,25 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// What a workload gets where the host has none that it could use.
 const NO_RESOLVERS: &str = "# Atoll: this host names no DNS server\n";
 
+/// Removes what a volatile mount left in its work folder: the kernel takes that for a crash, and refuses to mount again.
+/// The host has not crashed since, or the workload would have been removed with it.
+fn forget_volatile(work: &Path) -> Result<(), Error> {
+    let folder = work.join("work/incompat/volatile");
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::host(format!("removing {}", folder.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The root file system as a driver takes it: layers by their short names, relative to the folder they share.
 pub(crate) fn overlay(root: RootFs, volatile: bool) -> Result<Root, Error> {
     let base = root.lower.first().and_then(|path| path.parent()).map(Path::to_owned).unwrap_or_default();
     let name = |path: &PathBuf| path.file_name().and_then(OsStr::to_str).map(ToOwned::to_owned);
     let lower: Option<Vec<_>> = root.lower.iter().map(name).collect();
     let lower = lower.ok_or_else(|| Error::Invalid("an image without layers cannot run".to_owned()))?;
+    forget_volatile(&root.work)?;
     Ok(Root::Overlay { base, lower, upper: root.upper, work: root.work, volatile })
 }
 
@@ -57,7 +70,7 @@ impl Engine {
             }
             MountSource::Volume { name, .. } => {
                 if !self.has_volume(name) {
-                    return Err(Error::NoVolume(name.clone()));
+                    return Err(Error::no_volume(name));
                 }
                 let path = self.volume_data(name);
                 host::make_folder(&path)?;

@@ -56,7 +56,7 @@ impl Engine {
     /// When there is none of that name.
     pub fn volume(&self, name: &str) -> Result<VolumeView, Error> {
         let volume = self.volume_table().get(name).cloned();
-        volume.map(|volume| self.volume_view(volume)).ok_or_else(|| Error::NoVolume(name.to_owned()))
+        volume.map(|volume| self.volume_view(volume)).ok_or_else(|| Error::no_volume(name))
     }
 
     /// Makes a volume, under a name of ours if none is given; one that is there already is returned as it is.
@@ -93,7 +93,7 @@ impl Engine {
     /// When a workload names it.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<(), Error> {
         if self.volume(name).is_err() {
-            return if force { Ok(()) } else { Err(Error::NoVolume(name.to_owned())) };
+            return if force { Ok(()) } else { Err(Error::no_volume(name)) };
         }
         let users: Vec<_> = self.users_of(name);
         if !users.is_empty() {

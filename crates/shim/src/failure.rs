@@ -50,7 +50,16 @@ pub(crate) fn of_create(error: &CreateError) -> Failure {
 pub(crate) fn of_start(error: &StartError) -> Failure {
     let kind = match error {
         StartError::NotFound { .. } => FailureKind::CommandNotFound,
-        StartError::NotExecutable { .. } => FailureKind::CommandNotExecutable,
+        StartError::NotExecutable { program, source } => {
+            // Clients of the Docker API tell exit code 126 by these words.
+            let reason = match source.kind() {
+                std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+                std::io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+                _ => source.to_string(),
+            };
+            let message = format!("exec: \"{program}\": {reason}");
+            return Failure { kind: FailureKind::CommandNotExecutable, message };
+        }
         StartError::Gone => FailureKind::NotNow,
         StartError::Step { .. } | StartError::Channel(_) => FailureKind::Internal,
     };

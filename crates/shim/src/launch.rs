@@ -34,7 +34,8 @@ pub(crate) fn launch(short: &str) -> Result<()> {
     let request = receive(&control)?;
     match make(*request, control) {
         Ok((state, pid)) => {
-            send(&state.fds.control, &Reply::Created { pid })?;
+            // A daemon that has left meanwhile is noticed by the monitor, which then takes the workload away.
+            let _ = send(&state.fds.control, &Reply::Created { pid });
             handover::give(short, state)
         }
         Err((failure, control)) => {
@@ -119,13 +120,14 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         preserve_fds: 0,
     })
     .map_err(|error| failure::of_create(&error))?;
-    let streams = match (ours, created.master.take()) {
-        (Some(pipes), _) => pipes,
-        (None, Some(master)) => StreamFds::Terminal(master),
-        (None, None) => return Err(failure::not_now("the container has no terminal")),
+    let settled = settle(&launch.run, &mut created, ours);
+    let streams = match settled {
+        Ok(streams) => streams,
+        Err(error) => {
+            take_away(&created);
+            return Err(io(error));
+        }
     };
-    set_nonblocking(&streams).map_err(io)?;
-    write_record(&launch.run, &created).map_err(io)?;
     Ok(Prepared {
         id: launch.id,
         run: launch.run,
@@ -136,6 +138,25 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         created,
         streams,
     })
+}
+
+/// What is left to do once the workload is there.
+fn settle(run: &Path, created: &mut Created, ours: Option<StreamFds>) -> std::io::Result<StreamFds> {
+    let streams = match (ours, created.master.take()) {
+        (Some(pipes), _) => pipes,
+        (None, Some(master)) => StreamFds::Terminal(master),
+        (None, None) => return Err(std::io::Error::other("the container has no terminal")),
+    };
+    set_nonblocking(&streams)?;
+    write_record(run, created)?;
+    Ok(streams)
+}
+
+/// Ends a workload that will not be handed over. What cannot be removed is nobody's loss but the host's.
+fn take_away(created: &Created) {
+    let _ = atoll_sys::pidfd::kill(&created.pidfd, 9);
+    let _ = atoll_sys::pidfd::wait(&created.pidfd);
+    let _ = created.cgroup.remove();
 }
 
 /// The socket, bound by way of its folder's descriptor: its path may be longer than a socket's address.

@@ -26,6 +26,7 @@ pub(super) struct Connection {
     pub(super) watches: bool,
     pub(super) coupling: Option<Coupling>,
     ending: bool,
+    hung_up: bool,
     closed: bool,
 }
 
@@ -59,6 +60,7 @@ impl Connection {
             watches: false,
             coupling: None,
             ending: false,
+            hung_up: false,
             closed: false,
         }
     }
@@ -79,14 +81,24 @@ impl Connection {
         self.closed
     }
 
-    /// Reads what there is; `None` when it is gone.
+    /// Reads what there is.
     pub(super) fn read(&mut self) {
         let mut block = [0; BLOCK];
         match rustix::io::read(&self.stream, &mut block) {
             Ok(0) => self.closed = true,
             Ok(count) => self.decoder.push(&block[..count]),
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::INTR) => {}
+            // Only one that has hung up is read without being ready: nothing is left of it.
+            Err(Errno::AGAIN) => self.closed |= self.hung_up,
             Err(_) => self.closed = true,
+        }
+    }
+
+    /// Reads all that a client sent before it left: as much as a socket holds.
+    pub(super) fn read_to_end(&mut self) {
+        self.hung_up = true;
+        while !self.closed {
+            self.read();
         }
     }
 

@@ -202,6 +202,11 @@ impl Monitor {
 
     /// Collects a process that has ended.
     fn process_ended(&mut self, index: usize) -> Result<()> {
+        if matches!(self.stage, Stage::Waiting(_)) {
+            // Killed before it was let go.
+            self.abandon();
+            return Ok(());
+        }
         let session = &mut self.sessions[index];
         let Some(exit) = atoll_sys::pidfd::try_wait(&session.pidfd)? else { return Ok(()) };
         let mut exit = Exit { code: i32::from(exit.status()), oom_killed: false, at: now() };
@@ -212,10 +217,7 @@ impl Monitor {
         exit.oom_killed = oom_kills(&self.cgroup) > 0;
         // The end of its pid namespace has killed the rest, unless it shares the host's.
         let _ = self.cgroup.kill();
-        self.stage = match self.stage {
-            Stage::Waiting(_) => Stage::Telling,
-            _ => Stage::Draining(exit),
-        };
+        self.stage = Stage::Draining(exit);
         Ok(())
     }
 
@@ -289,17 +291,25 @@ impl Monitor {
         let _ = atoll_sys::pidfd::wait(&self.sessions[0].pidfd);
         let _ = self.cgroup.kill();
         self.remove_cgroup();
+        // Whoever looks later finds that nothing was let go, not that something was lost.
+        let _ = std::fs::remove_file(self.run.join(record::SHIM));
         self.sessions[0].exit = Some(Exit::unknown(now()));
         self.stage = Stage::Telling;
     }
 
     /// Lets clients that have left go, and what belonged to them.
     fn drop_closed(&mut self) {
+        let mut orphaned = false;
         for connection in self.connections.extract_if(.., |connection| connection.is_closed()) {
+            orphaned |= connection.watches;
             let Some(coupling) = connection.coupling.filter(|coupling| coupling.attach.stdin) else { continue };
             if let Some(session) = self.sessions.iter_mut().find(|session| session.whose == coupling.whose) {
                 session.client_left();
             }
+        }
+        if orphaned && matches!(self.stage, Stage::Waiting(_)) {
+            // The daemon that would have let it go is gone, and whoever asked for it with that.
+            self.abandon();
         }
     }
 }

@@ -16,6 +16,8 @@ use crate::handover::StreamFds;
 use crate::launch::{SPEC, session_streams};
 
 const SIGKILL: i32 = 9;
+/// Exec sessions at a time.
+const SESSIONS_MAX: usize = 256;
 
 /// What is answered, and what the connection becomes with that.
 enum Answer {
@@ -33,7 +35,8 @@ impl Monitor {
         if flags.contains(PollFlags::IN) {
             connection.read();
         } else if flags.intersects(PollFlags::HUP | PollFlags::ERR) {
-            connection.close();
+            // It was not read because its input is not taken; what it sent before it left still counts.
+            connection.read_to_end();
         }
         loop {
             match self.connections[index].next_frame() {
@@ -219,6 +222,9 @@ impl Monitor {
     fn exec(&mut self, exec: Exec) -> Result<i32, Failure> {
         if !matches!(self.stage, Stage::Running) || self.paused {
             return Err(not_now("the workload does not run, or is paused"));
+        }
+        if self.sessions.len() > SESSIONS_MAX {
+            return Err(not_now("there are too many exec sessions"));
         }
         let spec = std::fs::read(self.run.join(SPEC)).map_err(|error| internal(&error))?;
         let spec = serde_json::from_slice(&spec).map_err(|error| internal(&error))?;
