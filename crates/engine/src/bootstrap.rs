@@ -53,7 +53,7 @@ impl Engine {
         };
         let report = {
             let progress = progress.clone();
-            move |step: atoll_debian::Progress| drop(progress.try_send(event(step)))
+            move |step: atoll_debian::Progress| drop(progress.try_send(event(&step)))
         };
         let built = match atoll_debian::bootstrap(&self.shared.store, &asked, &report).await? {
             Outcome::Image(built) => *built,
@@ -100,7 +100,7 @@ impl Engine {
     }
 }
 
-fn event(step: atoll_debian::Progress) -> ProgressEvent {
+fn event(step: &atoll_debian::Progress) -> ProgressEvent {
     let status = match step.stage {
         Stage::Index => "Reading the package index",
         Stage::Resolve => "Choosing packages",

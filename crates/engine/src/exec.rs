@@ -70,7 +70,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the workload does not run, or is paused.
-    pub fn exec_create(&self, name: &str, draft: ExecDraft) -> Result<String, Error> {
+    pub fn exec_create(&self, name: &str, draft: &ExecDraft) -> Result<String, Error> {
         let entry = self.find(name)?;
         if draft.args.is_empty() {
             return Err(Error::Invalid("No exec command specified".to_owned()));

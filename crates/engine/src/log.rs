@@ -80,7 +80,7 @@ impl LogStream {
         loop {
             // Asked before reading: what was written before the end is read before the stream ends.
             let over = self.follow.as_ref().is_none_or(|follow| ended(&follow.standing.borrow()));
-            match self.reader.next() {
+            match self.reader.next_record() {
                 Ok(Some(line)) if self.query.until.is_some_and(|until| line.at > until) => return None,
                 Ok(Some(line)) if self.wants(&line) => return Some(Ok(line)),
                 Ok(Some(_)) => {}

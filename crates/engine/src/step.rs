@@ -105,7 +105,7 @@ fn throwaway(id: WorkloadId, command: Command, layers: Vec<Digest>) -> Result<Wo
 fn last_lines(folder: &std::path::Path) -> String {
     let mut text = String::new();
     if let Ok(mut reader) = Reader::open(folder, Some(SHOWN)) {
-        while let Ok(Some(record)) = reader.next() {
+        while let Ok(Some(record)) = reader.next_record() {
             text.push_str(&String::from_utf8_lossy(&record.bytes));
         }
     }

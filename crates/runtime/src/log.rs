@@ -35,13 +35,13 @@ pub struct LogRecord {
 #[derive(Debug)]
 pub struct Reader {
     folder: PathBuf,
-    current: Option<Open>,
+    current: Option<LogFile>,
     /// The lowest sequence number not yet read.
     wanted: u64,
 }
 
 #[derive(Debug)]
-struct Open {
+struct LogFile {
     file: File,
     sequence: u64,
     buffer: Vec<u8>,
@@ -79,10 +79,10 @@ impl Reader {
     ///
     /// # Errors
     /// When a file cannot be read or is damaged.
-    pub fn next(&mut self) -> io::Result<Option<LogRecord>> {
+    pub fn next_record(&mut self) -> io::Result<Option<LogRecord>> {
         loop {
             if let Some(open) = &mut self.current
-                && let Some(record) = open.next()?
+                && let Some(record) = open.next_record()?
             {
                 return Ok(Some(record));
             }
@@ -91,7 +91,7 @@ impl Reader {
             };
             // The writer was done with the old file before the newer one appeared: what is left of it comes first.
             if let Some(open) = &mut self.current
-                && let Some(record) = open.next()?
+                && let Some(record) = open.next_record()?
             {
                 return Ok(Some(record));
             }
@@ -100,9 +100,9 @@ impl Reader {
         }
     }
 
-    fn newer(&self) -> io::Result<Option<Open>> {
+    fn newer(&self) -> io::Result<Option<LogFile>> {
         // The common case first: nothing was rotated since the last look.
-        if let (Some(current), Some(head)) = (&self.current, Open::open(&self.folder.join(log::file_name(0)))?)
+        if let (Some(current), Some(head)) = (&self.current, LogFile::open(&self.folder.join(log::file_name(0)))?)
             && head.sequence == current.sequence
         {
             return Ok(None);
@@ -111,7 +111,7 @@ impl Reader {
     }
 }
 
-impl Open {
+impl LogFile {
     /// Opens one file, unless it is not there or its header is not yet whole.
     fn open(path: &Path) -> io::Result<Option<Self>> {
         let mut file = match File::open(path) {
@@ -136,7 +136,7 @@ impl Open {
         Ok(())
     }
 
-    fn next(&mut self) -> io::Result<Option<LogRecord>> {
+    fn next_record(&mut self) -> io::Result<Option<LogRecord>> {
         loop {
             if let Some(record) = log::decode(&self.buffer[self.used..]).map_err(damaged)? {
                 self.used += record.encoded_len();
@@ -164,7 +164,7 @@ impl Open {
         let mut starts = VecDeque::new();
         let mut position = FILE_HEADER as u64;
         let mut at_start = true;
-        while let Some(record) = self.next()? {
+        while let Some(record) = self.next_record()? {
             if at_start {
                 starts.push_back(position);
                 if starts.len() > lines {
@@ -179,11 +179,11 @@ impl Open {
 }
 
 /// The files of a log, oldest first.
-fn list(folder: &Path) -> io::Result<Vec<Open>> {
+fn list(folder: &Path) -> io::Result<Vec<LogFile>> {
     let mut files = Vec::new();
     for age in 0..FILES_MAX {
-        match Open::open(&folder.join(log::file_name(age)))? {
-            Some(open) => files.push(open),
+        match LogFile::open(&folder.join(log::file_name(age)))? {
+            Some(file) => files.push(file),
             // A rotation in progress leaves `log.0` missing for a moment.
             None if age == 0 => {}
             None => break,
@@ -222,7 +222,7 @@ mod tests {
 
     fn rest(reader: &mut Reader) -> Vec<String> {
         let mut texts = Vec::new();
-        while let Some(record) = reader.next().expect("readable") {
+        while let Some(record) = reader.next_record().expect("readable") {
             texts.push(String::from_utf8(record.bytes).expect("text"));
         }
         texts

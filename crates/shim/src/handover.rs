@@ -79,7 +79,7 @@ enum StreamNumbers {
 }
 
 /// Becomes the monitor; returns only when that fails.
-pub(crate) fn give(short: &str, state: State) -> Result<()> {
+pub(crate) fn give(short: &str, state: &State) -> Result<()> {
     let fds = &state.fds;
     let keep = |fd: &OwnedFd| -> Result<i32> {
         atoll_sys::fd::keep_on_exec(fd)?;

@@ -36,7 +36,7 @@ pub(crate) fn launch(short: &str) -> Result<()> {
         Ok((state, pid)) => {
             // A daemon that has left meanwhile is noticed by the monitor, which then takes the workload away.
             let _ = send(&state.fds.control, &Reply::Created { pid });
-            handover::give(short, state)
+            handover::give(short, &state)
         }
         Err((failure, control)) => {
             send(&control, &Reply::Failed(failure))?;

@@ -1,6 +1,9 @@
 //! What the API says about containers.
 
-#![allow(missing_docs, reason = "fields have the names and meanings of the Docker API reference, ContainerInspect and ContainerList")]
+#![allow(
+    missing_docs,
+    reason = "fields have the names and meanings of the Docker API reference, ContainerInspect and ContainerList"
+)]
 
 use std::collections::BTreeMap;
 

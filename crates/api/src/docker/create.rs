@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::{
-    Command, Draft, Host, Isolation, LifeCycle, Network, Resources, Restart, Stdin, Ulimit, check_name,
-};
+use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Network, Resources, Restart, Stdin, Ulimit, check_name};
 use serde_json::{Value, json};
 
 use super::bad::{BadRequest, parse};
@@ -16,8 +14,21 @@ pub const DEFAULT_NETWORK: Network = Network::None;
 
 /// The limits that `setrlimit(2)` knows.
 const ULIMITS: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Reads the body of `POST /containers/create` as a draft, without a name.
@@ -148,7 +159,8 @@ fn network(request: &CreateRequest) -> Result<Network, BadRequest> {
             return Err(BadRequest::unsupported("HostConfig.NetworkMode", &json!(mode)));
         }
         name => {
-            check_name(name).map_err(|_| BadRequest::invalid("HostConfig.NetworkMode", format!("{name:?} is no network's name")))?;
+            check_name(name)
+                .map_err(|_| BadRequest::invalid("HostConfig.NetworkMode", format!("{name:?} is no network's name")))?;
             Network::Bridge(name.to_owned())
         }
     };
@@ -226,7 +238,10 @@ fn ulimit(asked: &UlimitRequest) -> Result<Ulimit, BadRequest> {
         return invalid(format!("there is no limit {:?}: the names are {}", asked.name, ULIMITS.join(" ")));
     }
     if asked.soft < -1 || asked.hard < -1 || (asked.hard != -1 && (asked.soft == -1 || asked.soft > asked.hard)) {
-        return invalid(format!("{}: the soft limit {} is above the hard limit {}", asked.name, asked.soft, asked.hard));
+        return invalid(format!(
+            "{}: the soft limit {} is above the hard limit {}",
+            asked.name, asked.soft, asked.hard
+        ));
     }
     Ok(Ulimit { name: asked.name.clone(), soft: asked.soft, hard: asked.hard })
 }

@@ -7,7 +7,8 @@ use super::{BadRequest, parse_create};
 
 /// What the docker 28 client sends for `docker run IMAGE true`.
 fn plain() -> Value {
-    serde_json::from_str(r#"{
+    serde_json::from_str(
+        r#"{
         "Hostname": "", "Domainname": "", "User": "", "AttachStdin": false, "AttachStdout": true, "AttachStderr": true,
         "Tty": false, "OpenStdin": false, "StdinOnce": false, "Env": null, "Cmd": ["true"], "Image": "busybox",
         "Volumes": {}, "WorkingDir": "", "Entrypoint": null, "OnBuild": null, "Labels": {},
@@ -30,7 +31,8 @@ fn plain() -> Value {
             "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "IPv6Gateway": "",
             "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": null
         }}}
-    }"#)
+    }"#,
+    )
     .expect("JSON")
 }
 
@@ -76,7 +78,10 @@ fn standard_input() {
 fn entry_points() {
     let check = |given: Value, words: &[&str], replaces: bool| {
         let draft = with(json!({"Entrypoint": given})).expect("a draft");
-        assert_eq!((draft.command.entrypoint, draft.replace_entrypoint), (words.iter().map(|&w| w.to_owned()).collect(), replaces));
+        assert_eq!(
+            (draft.command.entrypoint, draft.replace_entrypoint),
+            (words.iter().map(|&w| w.to_owned()).collect(), replaces)
+        );
     };
     check(json!(null), &[], false);
     check(json!([]), &[], false);
@@ -93,7 +98,10 @@ fn resources_are_taken() {
     }}))
     .expect("a draft");
     let resources = &draft.resources;
-    assert_eq!((resources.memory, resources.nano_cpus, resources.pids), (Some(64 << 20), Some(1_500_000_000), Some(50)));
+    assert_eq!(
+        (resources.memory, resources.nano_cpus, resources.pids),
+        (Some(64 << 20), Some(1_500_000_000), Some(50))
+    );
     assert_eq!((resources.cpuset_cpus.as_deref(), resources.cpu_shares), (Some("0-1"), Some(512)));
     assert_eq!((resources.ulimits[0].soft, draft.host.shm_size, draft.life.init), (10, Some(1024), true));
     let check = |host: Value| assert!(with(json!({"HostConfig": host.clone()})).is_err(), "{host}");
@@ -140,7 +148,17 @@ fn networks() {
 
 #[test]
 fn hostile_bodies_are_errors() {
-    for bad in ["", "{", "[]", "1", "null", "{}", r#"{"Image":1}"#, r#"{"Image":"a","Env":["=x"]}"#, r#"{"Image":"a","Env":["A\u0000=x"]}"#] {
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "1",
+        "null",
+        "{}",
+        r#"{"Image":1}"#,
+        r#"{"Image":"a","Env":["=x"]}"#,
+        r#"{"Image":"a","Env":["A\u0000=x"]}"#,
+    ] {
         assert!(parse_create(bad.as_bytes()).is_err(), "{bad}");
     }
     assert!(parse_create("[".repeat(100_000).as_bytes()).is_err());

@@ -260,9 +260,7 @@ fn host_config(workload: &Workload) -> HostConfig {
 
 #[cfg(test)]
 mod tests {
-    use atoll_model::{
-        Command, Draft, Exit, Host, ImageRef, Isolation, LifeCycle, Resources, Security, WorkloadId,
-    };
+    use atoll_model::{Command, Draft, Exit, Host, ImageRef, Isolation, LifeCycle, Resources, Security, WorkloadId};
 
     use super::*;
     use crate::docker::{CreateRequest, draft};
@@ -312,7 +310,11 @@ mod tests {
                            "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "NetworkMode": "host"},
         });
         let request: CreateRequest = crate::docker::parse(asked.to_string().as_bytes()).expect("a request");
-        let shown = inspect(&workload(draft(request.clone(), None, None).expect("a draft")), &Phase::CREATED, &Extras::default());
+        let shown = inspect(
+            &workload(draft(request.clone(), None, None).expect("a draft")),
+            &Phase::CREATED,
+            &Extras::default(),
+        );
         assert_eq!((shown.path.as_str(), shown.args.as_slice()), ("a", &["b c".to_owned()][..]));
         assert_eq!((shown.config.env, shown.config.user, shown.config.tty), (request.env, request.user, true));
         assert_eq!((shown.host_config.binds, shown.host_config.memory), (request.host_config.binds, 4096));
@@ -327,7 +329,8 @@ mod tests {
         let command = Command { cmd: vec!["x".to_owned()], ..Command::default() };
         let plain = Draft { image: "busybox".to_owned(), command, ..Draft::default() };
         let shown = inspect(&workload(plain), &Phase::CREATED, &Extras::default());
-        let again = CreateRequest { image: "busybox".to_owned(), host_config: shown.host_config, ..CreateRequest::default() };
+        let again =
+            CreateRequest { image: "busybox".to_owned(), host_config: shown.host_config, ..CreateRequest::default() };
         let bytes = serde_json::to_vec(&again).expect("plain data");
         let draft = crate::docker::parse_create(&bytes).expect("our own host configuration is one we take");
         assert_eq!((draft.resources, draft.security), (Resources::default(), Security::default()));

@@ -14,7 +14,9 @@ pub struct DetachKeys(Vec<u8>);
 
 /// A text that is no detach sequence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown key {0:?} in the detach keys: use single characters or ctrl- and one of a-z @ ^ [ ] _ \\, separated by commas")]
+#[error(
+    "unknown key {0:?} in the detach keys: use single characters or ctrl- and one of a-z @ ^ [ ] _ \\, separated by commas"
+)]
 pub struct InvalidKey(pub String);
 
 /// What a piece of input comes to.
@@ -38,7 +40,10 @@ impl FromStr for DetachKeys {
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
         let text = if text.is_empty() { DEFAULT_DETACH_KEYS } else { text };
-        text.split(',').map(|key| byte(key).ok_or_else(|| InvalidKey(key.to_owned()))).collect::<Result<_, _>>().map(Self)
+        text.split(',')
+            .map(|key| byte(key).ok_or_else(|| InvalidKey(key.to_owned())))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 

@@ -102,8 +102,7 @@ impl Filters {
             Some((name, value)) => labels.get(name).is_some_and(|found| found == value),
             None => labels.contains_key(filter),
         };
-        self.get("label").iter().all(|filter| holds(filter))
-            && !self.get("label!").iter().any(|filter| holds(filter))
+        self.get("label").iter().all(|filter| holds(filter)) && !self.get("label!").iter().any(|filter| holds(filter))
     }
 
     /// Whether the key is absent, or one of its patterns is found in the name (see [`check_pattern`]).
@@ -214,7 +213,10 @@ mod tests {
 
     #[test]
     fn bad_ones_are_refused() {
-        assert_eq!(Filters::parse(Some(r#"{"colour":["a"]}"#), &["name"]), Err(InvalidFilter::Key("colour".to_owned())));
+        assert_eq!(
+            Filters::parse(Some(r#"{"colour":["a"]}"#), &["name"]),
+            Err(InvalidFilter::Key("colour".to_owned()))
+        );
         for bad in ["[", "[]", r#"{"name":"a"}"#, r#"{"name":[1]}"#] {
             assert!(matches!(Filters::parse(Some(bad), &["name"]), Err(InvalidFilter::Json(_))), "{bad}");
         }

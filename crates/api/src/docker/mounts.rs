@@ -63,7 +63,10 @@ fn bind_mount(text: &str) -> Result<Mount, BadRequest> {
             "ro" => read_only = true,
             "rw" | "z" | "Z" | "copy" | "consistent" | "cached" | "delegated" => {}
             "nocopy" => copy = false,
-            other => propagation = Some(self::propagation(other).ok_or_else(|| invalid(&format!("unknown option {other:?}")))?),
+            other => {
+                propagation =
+                    Some(self::propagation(other).ok_or_else(|| invalid(&format!("unknown option {other:?}")))?);
+            }
         }
     }
     let source = if source.starts_with('/') {
@@ -94,9 +97,14 @@ fn propagation(text: &str) -> Option<Propagation> {
 fn mount_request(mount: &MountRequest) -> Result<Mount, BadRequest> {
     refuse::rest("HostConfig.Mounts.", &mount.rest)?;
     let misplaced = |given: bool, option: &str| {
-        if given { Err(BadRequest::invalid("mount", format!("{option} are not for type {}", mount.kind))) } else { Ok(()) }
+        if given {
+            Err(BadRequest::invalid("mount", format!("{option} are not for type {}", mount.kind)))
+        } else {
+            Ok(())
+        }
     };
-    let (bind, vol, tmp) = (mount.bind_options.is_some(), mount.volume_options.is_some(), mount.tmpfs_options.is_some());
+    let (bind, vol, tmp) =
+        (mount.bind_options.is_some(), mount.volume_options.is_some(), mount.tmpfs_options.is_some());
     let source = match mount.kind.as_str() {
         "bind" => {
             misplaced(vol, "VolumeOptions").and(misplaced(tmp, "TmpfsOptions"))?;
@@ -117,7 +125,10 @@ fn mount_request(mount: &MountRequest) -> Result<Mount, BadRequest> {
 
 fn bind_source(mount: &MountRequest) -> Result<MountSource, BadRequest> {
     if !mount.source.starts_with('/') {
-        return Err(BadRequest::invalid("mount", format!("the source {:?} of a bind mount must be an absolute path", mount.source)));
+        return Err(BadRequest::invalid(
+            "mount",
+            format!("the source {:?} of a bind mount must be an absolute path", mount.source),
+        ));
     }
     let path = clean(&mount.source)
         .ok_or_else(|| BadRequest::invalid("mount", format!("the source {:?} has a \"..\" in it", mount.source)))?;
@@ -126,8 +137,9 @@ fn bind_source(mount: &MountRequest) -> Result<MountSource, BadRequest> {
     refuse::rest("HostConfig.Mounts.BindOptions.", &options.rest)?;
     let propagation = match options.propagation.as_str() {
         "" => Propagation::default(),
-        text => propagation(text)
-            .ok_or_else(|| BadRequest::invalid("mount", format!("unknown propagation {text:?}")))?,
+        text => {
+            propagation(text).ok_or_else(|| BadRequest::invalid("mount", format!("unknown propagation {text:?}")))?
+        }
     };
     Ok(MountSource::Bind { path, propagation, recursive: !options.non_recursive, create: options.create_mountpoint })
 }
@@ -168,8 +180,7 @@ fn tmpfs_source(mount: &MountRequest) -> Result<MountSource, BadRequest> {
 
 /// One of `HostConfig.Tmpfs`: a target and options as of mount(8).
 fn tmpfs(target: &str, options: &str) -> Result<Mount, BadRequest> {
-    const FLAGS: [&str; 10] =
-        ["exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "atime", "noatime"];
+    const FLAGS: [&str; 10] = ["exec", "noexec", "suid", "nosuid", "dev", "nodev", "sync", "async", "atime", "noatime"];
     let invalid = |option: &str| BadRequest::invalid("tmpfs option", format!("{option:?}"));
     let (mut size, mut mode, mut read_only, mut others) = (None, None, false, Vec::new());
     for option in options.split(',').filter(|option| !option.is_empty()) {
@@ -274,7 +285,19 @@ mod tests {
 
     #[test]
     fn bad_binds_are_refused() {
-        for bad in ["", "a", "/a:b", "/a:/b:/c:/d", "/a:/b:what", ":/b", "/a:/", "d:/b:shared", "a/b:/c", "/a/../b:/c", "/a:/b/.."] {
+        for bad in [
+            "",
+            "a",
+            "/a:b",
+            "/a:/b:/c:/d",
+            "/a:/b:what",
+            ":/b",
+            "/a:/",
+            "d:/b:shared",
+            "a/b:/c",
+            "/a/../b:/c",
+            "/a:/b/..",
+        ] {
             assert!(bind_mount(bad).is_err(), "{bad}");
         }
     }
@@ -295,13 +318,25 @@ mod tests {
             json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"NonRecursive": true, "CreateMountpoint": true, "Propagation": "rslave"}}),
             Some(bind("/a", Propagation::Slave, false, true)),
         );
-        check(json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"ReadOnlyForceRecursive": true}}), None);
+        check(
+            json!({"Type": "bind", "Source": "/a", "Target": "/b", "BindOptions": {"ReadOnlyForceRecursive": true}}),
+            None,
+        );
         check(json!({"Type": "bind", "Source": "/a", "Target": "/b", "VolumeOptions": {}}), None);
         check(json!({"Type": "volume", "Target": "/b"}), Some(volume("", true)));
-        check(json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"NoCopy": true}}), Some(volume("data", false)));
+        check(
+            json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"NoCopy": true}}),
+            Some(volume("data", false)),
+        );
         check(json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"Subpath": "x"}}), None);
-        check(json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"DriverConfig": {"Name": "local"}}}), Some(volume("data", true)));
-        check(json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"DriverConfig": {"Name": "nfs"}}}), None);
+        check(
+            json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"DriverConfig": {"Name": "local"}}}),
+            Some(volume("data", true)),
+        );
+        check(
+            json!({"Type": "volume", "Source": "data", "Target": "/b", "VolumeOptions": {"DriverConfig": {"Name": "nfs"}}}),
+            None,
+        );
         check(
             json!({"Type": "tmpfs", "Target": "/b", "TmpfsOptions": {"SizeBytes": 4096, "Mode": 448}}),
             Some(MountSource::Tmpfs { size: Some(4096), mode: Some(0o700), options: Vec::new() }),

@@ -24,7 +24,10 @@ pub(super) fn security(host: &HostConfig) -> Result<Security, BadRequest> {
         // `--security-opt systempaths=unconfined`, as the docker client sends it.
         (Some(masked), Some(readonly)) if masked.is_empty() && readonly.is_empty() => security.unmasked_paths = true,
         (Some(paths), _) | (None, Some(paths)) => {
-            return Err(BadRequest::unsupported("HostConfig.MaskedPaths and ReadonlyPaths other than both empty", &json!(paths)));
+            return Err(BadRequest::unsupported(
+                "HostConfig.MaskedPaths and ReadonlyPaths other than both empty",
+                &json!(paths),
+            ));
         }
     }
     Ok(security)
@@ -57,7 +60,11 @@ fn capabilities(option: &str, names: &[String]) -> Result<Vec<String>, BadReques
         let upper = name.to_ascii_uppercase();
         let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
         let valid = !short.is_empty() && short.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-        if valid { Ok(short.to_owned()) } else { Err(BadRequest::invalid(option, format!("unknown capability {name:?}"))) }
+        if valid {
+            Ok(short.to_owned())
+        } else {
+            Err(BadRequest::invalid(option, format!("unknown capability {name:?}")))
+        }
     };
     names.iter().map(one).collect()
 }
@@ -118,7 +125,8 @@ mod tests {
         check("seccomp={\"a\":1}", |s| matches!(s.seccomp, Seccomp::Profile(_)));
         check("systempaths=unconfined", |s| s.unmasked_paths);
         check("apparmor=unconfined", |s| *s == Security::default());
-        for bad in ["apparmor=mine", "label=user:x", "seccomp=/a/path", "seccomp={", "what", "no-new-privileges=maybe"] {
+        for bad in ["apparmor=mine", "label=user:x", "seccomp=/a/path", "seccomp={", "what", "no-new-privileges=maybe"]
+        {
             assert!(host(|host| host.security_opt.push(bad.to_owned())).is_err(), "{bad}");
         }
     }
@@ -139,7 +147,8 @@ mod tests {
 
     #[test]
     fn capabilities_lose_their_prefix() {
-        let found = host(|host| host.cap_add = vec!["cap_net_admin".to_owned(), "ALL".to_owned()]).expect("known names");
+        let found =
+            host(|host| host.cap_add = vec!["cap_net_admin".to_owned(), "ALL".to_owned()]).expect("known names");
         assert_eq!(found.cap_add, ["NET_ADMIN", "ALL"]);
         assert!(host(|host| host.cap_drop = vec!["net admin".to_owned()]).is_err());
     }

@@ -236,7 +236,9 @@ pub fn matches_event(filters: &Filters, event: &Event) -> bool {
                 && filters.any(key, |value| value == name || (!value.is_empty() && actor.id.starts_with(value))))
     };
     let image = || {
-        let from = if event.kind == EventKind::Image { actor.id.as_str() } else {
+        let from = if event.kind == EventKind::Image {
+            actor.id.as_str()
+        } else {
             actor.attributes.get("image").map_or("", String::as_str)
         };
         filters.any("image", |value| value == from || value == name || from.split(':').next() == Some(value))
@@ -293,7 +295,10 @@ mod tests {
         Event {
             kind,
             action: action.to_owned(),
-            actor: Actor { id: "abc123".to_owned(), attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into() },
+            actor: Actor {
+                id: "abc123".to_owned(),
+                attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            },
             at: Timestamp(1_700_000_000_000_000_005),
         }
     }
@@ -301,8 +306,14 @@ mod tests {
     #[test]
     fn events_keep_the_old_fields() {
         let message = serde_json::to_value(event_message(&event(EventKind::Container, "die"))).expect("plain data");
-        assert_eq!((&message["status"], &message["from"], &message["Type"]), (&"die".into(), &"busybox:1".into(), &"container".into()));
-        assert_eq!((&message["time"], &message["timeNano"]), (&1_700_000_000.into(), &1_700_000_000_000_000_005_i64.into()));
+        assert_eq!(
+            (&message["status"], &message["from"], &message["Type"]),
+            (&"die".into(), &"busybox:1".into(), &"container".into())
+        );
+        assert_eq!(
+            (&message["time"], &message["timeNano"]),
+            (&1_700_000_000.into(), &1_700_000_000_000_000_005_i64.into())
+        );
         let message = serde_json::to_value(event_message(&event(EventKind::Volume, "create"))).expect("plain data");
         assert!(message.get("status").is_none());
     }

@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn times_are_read_in_both_forms() {
-        let check = |text: &str, expected: Option<i64>| assert_eq!(parse_time(text), Ok(expected.map(Timestamp)), "{text}");
+        let check =
+            |text: &str, expected: Option<i64>| assert_eq!(parse_time(text), Ok(expected.map(Timestamp)), "{text}");
         check("", None);
         check("0", None);
         check("1700000000", Some(1_700_000_000_000_000_000));

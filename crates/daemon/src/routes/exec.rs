@@ -33,7 +33,7 @@ async fn create(Held(state): Held<State>, Path(name): Path<String>, request: Req
         privileged: wanted.privileged,
         attach: Attach { stdin: wanted.attach_stdin, stdout: wanted.attach_stdout, stderr: wanted.attach_stderr },
     };
-    let id = state.engine.exec_create(&name, draft)?;
+    let id = state.engine.exec_create(&name, &draft)?;
     Ok((StatusCode::CREATED, Json(ExecCreateResponse { id })).into_response())
 }
 

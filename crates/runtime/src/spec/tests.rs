@@ -1,3 +1,5 @@
+//! The specification for every field of a workload.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
