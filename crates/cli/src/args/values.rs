@@ -144,7 +144,9 @@ pub(crate) fn mount(text: &str) -> Result<MountRequest, BadValue> {
 pub(crate) fn volume(text: &str, current: &str) -> String {
     match text.split_once(':') {
         Some((source, rest)) if source.starts_with('.') => {
-            format!("{}:{rest}", std::path::Path::new(current).join(source).components().as_path().display())
+            // Collecting the parts leaves `.` out.
+            let path: std::path::PathBuf = std::path::Path::new(current).join(source).components().collect();
+            format!("{}:{rest}", path.display())
         }
         _ => text.to_owned(),
     }
