@@ -387,7 +387,8 @@ fn the_program_cannot_be_overwritten_through_proc_self_exe() {
     // A copy that nobody else executes: as long as a program runs, writing to it fails for that reason alone.
     let Some(bundle) = bundle("sleep 1000") else { return };
     let program = bundle.path().join("program");
-    fs::copy(RUNTIME, &program).unwrap();
+    // By another process: a child that another test forks while we had it open for writing would keep it busy.
+    assert!(Command::new("cp").arg(RUNTIME).arg(&program).status().unwrap().success());
     let (state, path) = (bundle.path().join("state"), bundle.path());
     let mut command = Command::new(&program);
     command.arg("--root").arg(state).args(["create", "-b", path.to_str().unwrap(), &bundle.id]);
