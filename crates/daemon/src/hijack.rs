@@ -61,12 +61,42 @@ impl Wish {
                     let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
                     carry(Client { reader, stdin, detacher }, input, (writer, output, terminal)).await;
                 }
-                Err(error) => tracing::debug!(%error, "a client left before its connection was upgraded"),
+                Err(error) => left_early(&error),
             }
         });
-        let headers = [(header::CONTENT_TYPE, kind), (header::CONNECTION, "Upgrade"), (header::UPGRADE, "tcp")];
-        (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+        switching(kind)
     }
+
+    /// Says one thing on the stream and ends it: how a program that could not be run is answered.
+    pub(crate) fn tell(self, terminal: bool, text: &str) -> Response {
+        let kind = if terminal { RAW_STREAM } else { MULTIPLEXED_STREAM };
+        let bytes = encode(terminal, &Chunk { stream: Stream::Stdout, bytes: text.as_bytes().to_vec() });
+        let Some(upgrade) = self.upgrade else {
+            return ([(header::CONTENT_TYPE, kind)], bytes).into_response();
+        };
+        tokio::spawn(async move {
+            match upgrade.await {
+                Ok(upgraded) => {
+                    let mut io = TokioIo::new(upgraded);
+                    // A client that is gone is told nothing.
+                    if io.write_all(&bytes).await.is_ok() {
+                        drop(io.shutdown().await);
+                    }
+                }
+                Err(error) => left_early(&error),
+            }
+        });
+        switching(kind)
+    }
+}
+
+fn left_early(error: &hyper::Error) {
+    tracing::debug!(%error, "a client left before its connection was upgraded");
+}
+
+fn switching(kind: &'static str) -> Response {
+    let headers = [(header::CONTENT_TYPE, kind), (header::CONNECTION, "Upgrade"), (header::UPGRADE, "tcp")];
+    (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
 }
 
 fn wants_upgrade(headers: &HeaderMap) -> bool {

@@ -28,6 +28,7 @@ impl Engine {
     }
 
     async fn start_held(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        drop(entry.ending.lock().await);
         match entry.advance(&Transition::Start) {
             Err(Error::Refused { reason: Refused::Running, .. }) => return Err(Error::NotModified),
             other => other?,
@@ -146,6 +147,8 @@ impl Engine {
             _ => exit.at,
         };
         let auto_remove = entry.workload().life.auto_remove;
+        // Whoever learns of the end may start or remove it at once, which must not meet the clean-up below.
+        let ending = entry.ending.lock().await;
         entry.set_handle(None);
         self.end_execs(entry);
         if exit.oom_killed {
@@ -156,6 +159,7 @@ impl Engine {
         }
         self.say(entry, "die", &[("exitCode", exit.code.to_string())]);
         if auto_remove {
+            drop(ending);
             let _operation = entry.operation.lock().await;
             if let Err(error) = self.remove_held(entry, true).await {
                 tracing::warn!(%error, id = %entry.id.short(), "removing a workload that has ended");

@@ -35,6 +35,7 @@ impl Engine {
         if entry.standing.borrow().removed {
             return Ok(());
         }
+        drop(entry.ending.lock().await);
         let before = entry.phase();
         entry.advance(&Transition::Remove)?;
         let engine = self.clone();
@@ -68,7 +69,6 @@ impl Engine {
         self.forget_volumes(&anonymous)
     }
 
-    /// Deletes what a workload that has no record any more left behind.
     /// Deletes what a workload that has no record any more left behind. The run folder goes last: while it is there, or
     /// when the root file system is not, a record that a power cut or a kill brought back is known to be stale.
     pub(crate) fn delete_files(&self, id: &str) {

@@ -74,6 +74,7 @@ pub struct RootFs {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Metadata {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub last_tag_time: String,
 }
 

@@ -48,9 +48,15 @@ async fn start(Held(state): Held<State>, Path(id): Path<String>, mut request: Re
         return Ok(StatusCode::OK.into_response());
     }
     let wish = wish?;
-    match state.engine.exec_start(&id, size, false).await? {
-        Some(attachment) => Ok(wish.couple(attachment)),
-        None => Ok(StatusCode::OK.into_response()),
+    match state.engine.exec_start(&id, size, false).await {
+        Ok(Some(attachment)) => Ok(wish.couple(attachment)),
+        Ok(None) => Ok(StatusCode::OK.into_response()),
+        // The client shows what comes on the stream, then asks for the session's exit code: 126 or 127.
+        Err(error) if error.exit_code().is_some() => {
+            let terminal = state.engine.exec_inspect(&id)?.draft.terminal;
+            Ok(wish.tell(terminal, &format!("{error}\r\n")))
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use atoll_testkit::{Image, Layer, TempHost};
 
 /// The image that every host of these tests has.
-pub const IMAGE: &str = "busybox:test";
+pub(crate) const IMAGE: &str = "busybox:test";
 /// The stock client, where it is installed.
 const DOCKER: &str = "/usr/local/bin/docker";
 /// Seconds after which a command counts as hanging.
@@ -19,28 +19,28 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a command ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: Option<i32>,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
     /// Its standard output without white space around it, for one that must have succeeded.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.out.trim().to_owned()
     }
 }
 
 /// A daemon without images; `None` (said on standard output) where the tests cannot run.
-pub fn empty_host() -> Option<TempHost> {
+pub(crate) fn empty_host() -> Option<TempHost> {
     atoll_testkit::require_root().then(|| TempHost::start().expect("the daemon starts"))
 }
 
 /// A daemon that has [`IMAGE`].
-pub fn host() -> Option<TempHost> {
+pub(crate) fn host() -> Option<TempHost> {
     let host = empty_host()?;
     if !write_archive(&archive(&host)) {
         return None;
@@ -50,12 +50,12 @@ pub fn host() -> Option<TempHost> {
 }
 
 /// Where a host's archive of [`IMAGE`] lies.
-pub fn archive(host: &TempHost) -> String {
+pub(crate) fn archive(host: &TempHost) -> String {
     host.root().with_file_name("busybox.tar").display().to_string()
 }
 
 /// Writes a docker-archive of busybox; `false` where there is none.
-pub fn write_archive(to: &str) -> bool {
+pub(crate) fn write_archive(to: &str) -> bool {
     let rootfs = atoll_testkit::tempdir();
     if !atoll_testkit::busybox_rootfs(rootfs.path()).expect("a root file system") {
         return false;
@@ -88,7 +88,7 @@ fn pack(mut layer: Layer, root: &Path, below: &str) -> Layer {
 
 /// Whether the stock client is there; says so where not.
 #[expect(clippy::print_stdout, reason = "a test that skips says so")]
-pub fn has_docker() -> bool {
+pub(crate) fn has_docker() -> bool {
     let there = Path::new(DOCKER).is_file();
     if !there {
         println!("skipped: needs the docker client at {DOCKER}");
@@ -97,7 +97,7 @@ pub fn has_docker() -> bool {
 }
 
 /// The stock client against a host, killed when it hangs.
-pub fn docker(host: &TempHost, arguments: &[&str]) -> Command {
+pub(crate) fn docker(host: &TempHost, arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", LIMIT_S, DOCKER]).args(arguments);
     command.env("DOCKER_HOST", host.address()).env("DOCKER_CONFIG", host.root().with_file_name("docker"));
@@ -105,7 +105,7 @@ pub fn docker(host: &TempHost, arguments: &[&str]) -> Command {
 }
 
 /// `atoll` against a host with further environment to come, killed when it hangs.
-pub fn atoll(host: &TempHost, arguments: &[&str]) -> Command {
+pub(crate) fn atoll(host: &TempHost, arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.args(["-k", "5", LIMIT_S]).arg(atoll_testkit::program("atoll"));
     command.args(["--host", &host.address()]).args(arguments);
@@ -113,7 +113,7 @@ pub fn atoll(host: &TempHost, arguments: &[&str]) -> Command {
 }
 
 /// Runs a command to its end with `input`.
-pub fn finish(mut command: Command, input: &str) -> Ran {
+pub(crate) fn finish(mut command: Command, input: &str) -> Ran {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -134,7 +134,7 @@ pub fn finish(mut command: Command, input: &str) -> Ran {
 
 /// Waits until `condition` holds.
 #[track_caller]
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain: {what}");

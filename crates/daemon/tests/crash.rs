@@ -1,0 +1,100 @@
+//! SIGKILL at every failpoint of the engine: afterwards each thing is wholly there or not at all.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use atoll_testkit::{Image, Layer, TempHost};
+use support::{IMAGE, archive, atoll, finish, host, until};
+
+/// An image that only these tests have, and its archive beside the host's other one.
+const OTHER: &str = "other:1";
+
+fn other_archive(host: &TempHost) -> String {
+    host.root().with_file_name("other.tar").display().to_string()
+}
+
+/// The commands that reach a failpoint, the last of them the one that does; `None` for one that needs more than a host.
+fn commands(host: &TempHost, point: &str) -> Option<Vec<Vec<String>>> {
+    let own = |commands: &[&[&str]]| {
+        Some(commands.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect())
+    };
+    let (operation, _) = point.split_once('.').expect("operation.step");
+    match (operation, point) {
+        ("create", _) => own(&[&["create", "--name", "web", IMAGE, "true"]]),
+        ("start", _) => own(&[&["create", "--name", "web", IMAGE, "sleep", "1000"], &["start", "web"]]),
+        ("exit", _) => own(&[&["run", "-d", "--name", "web", IMAGE, "sh", "-c", "exit 5"]]),
+        ("remove", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),
+        ("tag", "tag.before-dangling") => own(&[&["tag", IMAGE, OTHER]]),
+        ("tag", _) => own(&[&["tag", IMAGE, "tagged:1"]]),
+        ("rmi", _) => own(&[&["rmi", OTHER]]),
+        ("load", _) => own(&[&["load", "-i", &other_archive(host)]]),
+        ("volume-remove", _) => own(&[&["volume", "create", "data"], &["volume", "rm", "data"]]),
+        _ => None,
+    }
+}
+
+/// The state a killed daemon must leave nothing in that no container of `ps -aq` owns.
+fn folders(host: &TempHost) -> BTreeSet<String> {
+    let places = [host.root().join("store/roots"), host.root().join("workloads"), host.run().join("w")];
+    let entries = places.iter().filter_map(|place| std::fs::read_dir(place).ok()).flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn containers(host: &TempHost) -> BTreeSet<String> {
+    host.ok(&["ps", "-aq", "--no-trunc"]).lines().map(str::to_owned).collect()
+}
+
+fn check(host: &mut TempHost, point: &str) -> bool {
+    let Some(commands) = commands(host, point) else { return false };
+    host.ok(&["load", "-i", &other_archive(host)]);
+    host.kill_daemon().expect("it ran");
+    host.start_daemon(&[("ATOLL_FAILPOINT", point)]).expect("it starts with a failpoint");
+    let daemon = host.daemon_pid().expect("it runs");
+    let mut said = String::new();
+    for command in commands {
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        // The daemon dies below the last of them: its answer is nothing to rely on.
+        said = finish(atoll(host, &words), "").err;
+    }
+    until(&format!("the daemon dies at {point}: {said}"), || {
+        let stat = std::fs::read_to_string(format!("/proc/{daemon}/stat")).unwrap_or_default();
+        stat.is_empty() || stat.contains(") Z ")
+    });
+    host.kill_daemon().expect("it is still to be waited for");
+    host.start_daemon(&[]).expect("it starts after the crash");
+
+    until(&format!("{point}: nothing is left of what is not there"), || folders(host).is_subset(&containers(host)));
+    if point.starts_with("exit.") {
+        assert_eq!(host.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "web"]), "exited 5", "{point}");
+    }
+    for id in containers(host) {
+        host.ok(&["inspect", &id]);
+        host.ok(&["rm", "-f", &id]);
+    }
+    assert!(containers(host).is_empty(), "{point}");
+    until(&format!("{point}: removal leaves nothing"), || folders(host).is_empty());
+    host.ok(&["load", "-i", &archive(host)]);
+    assert_eq!(host.ok(&["run", "--rm", IMAGE, "echo", "well"]), "well", "{point}");
+    if host.ok(&["volume", "ls", "-q"]).contains("data") {
+        host.ok(&["volume", "rm", "data"]);
+    }
+    true
+}
+
+#[test]
+fn a_daemon_killed_at_any_point_leaves_everything_whole() {
+    let Some(mut host) = host() else { return };
+    let layer = Layer::new().file("file", 0o644, "content");
+    let image = Image::new().layer(layer).config("Cmd", vec!["/file"]);
+    std::fs::write(other_archive(&host), image.docker_archive(OTHER)).expect("the archive is written");
+    let mut checked = 0;
+    for point in atoll_engine::FAILPOINTS {
+        if check(&mut host, point) {
+            checked += 1;
+        } else {
+            println!("skipped: {point} needs a Debian mirror");
+        }
+    }
+    assert_eq!(checked, atoll_engine::FAILPOINTS.len() - 1, "only bootstrap needs more than a host");
+}

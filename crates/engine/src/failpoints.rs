@@ -1,0 +1,57 @@
+//! The places of this crate where a test can have the daemon killed (`ATOLL_FAILPOINT`, see [`atoll_store::failpoint`]).
+//!
+//! One table, so that a test can go through all of them; a unit test holds it against the sources.
+
+/// Every point of this crate, sorted.
+pub const FAILPOINTS: [&str; 21] = [
+    "bootstrap.before-name",
+    "create.after-record",
+    "create.after-root",
+    "create.before-record",
+    "exit.after-record",
+    "exit.before-phase",
+    "load.after-import",
+    "load.after-lease",
+    "remove.after-record",
+    "remove.after-root",
+    "remove.before-record",
+    "rmi.before-sweep",
+    "rmi.before-unlink",
+    "start.after-create",
+    "start.after-prepare",
+    "start.after-start",
+    "start.before-prepare",
+    "tag.before-dangling",
+    "tag.before-link",
+    "volume-remove.after-record",
+    "volume-remove.before-record",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::FAILPOINTS;
+
+    #[test]
+    fn the_table_names_every_point_of_the_sources() {
+        let mut found = Vec::new();
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+        found.sort();
+        assert_eq!(found, FAILPOINTS);
+    }
+
+    fn collect(folder: &Path, found: &mut Vec<String>) {
+        // Split so that this file does not find itself.
+        let call = concat!("failpoint::", "hit(\"");
+        for entry in std::fs::read_dir(folder).expect("the sources are there").flatten() {
+            if entry.path().is_dir() {
+                collect(&entry.path(), found);
+            } else {
+                let text = std::fs::read_to_string(entry.path()).expect("a source is text");
+                let names = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
+                found.extend(names.map(str::to_owned));
+            }
+        }
+    }
+}
