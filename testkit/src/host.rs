@@ -27,6 +27,8 @@ const POLL: Duration = Duration::from_millis(10);
 pub struct TempHost {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
+    /// Name of the cgroup that it makes for its workloads, in each hierarchy.
+    cgroup: String,
 }
 
 impl TempHost {
@@ -35,10 +37,12 @@ impl TempHost {
     /// # Errors
     /// Where it does not start; its own output is part of the error.
     pub fn start() -> Result<Self> {
-        let mut host = Self { dir: tempdir(), daemon: None };
+        let mut host = Self { dir: tempdir(), daemon: None, cgroup: String::new() };
         std::fs::create_dir(host.root())?;
         std::fs::create_dir(host.run())?;
         host.start_daemon(&[])?;
+        let id = host.command().args(["info", "--format", "{{.ID}}"]).stdin(Stdio::null()).output()?;
+        host.cgroup = format!("atoll-{}", String::from_utf8_lossy(&id.stdout).trim());
         Ok(host)
     }
 
@@ -190,6 +194,22 @@ impl TempHost {
 impl Drop for TempHost {
     fn drop(&mut self) {
         self.stop();
+        if self.cgroup.len() > "atoll-".len() {
+            remove_cgroups(Path::new("/sys/fs/cgroup"), &self.cgroup, CGROUP_DEPTH);
+        }
+    }
+}
+
+/// Removes the folders of this name, which are empty once all workloads have ended.
+fn remove_cgroups(folder: &Path, name: &str, depth: usize) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if entry.file_name() == name {
+            // One that is busy still belongs to a test that failed.
+            let _ = std::fs::remove_dir(entry.path());
+        } else if depth > 0 {
+            remove_cgroups(&entry.path(), name, depth - 1);
+        }
     }
 }
 
@@ -198,6 +218,9 @@ fn signal(process: u32, signal: Signal) {
         let _ = kill_process(pid, signal);
     }
 }
+
+/// How deep below the hierarchies' mount points a daemon's cgroup may be.
+const CGROUP_DEPTH: usize = 5;
 
 /// Processes other than this one with a path below `dir` among their arguments.
 pub(crate) fn users_of(dir: &Path) -> Vec<u32> {

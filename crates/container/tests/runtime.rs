@@ -320,7 +320,15 @@ fn life_of_a_container() {
     bundle.wait_for("running");
     assert!(!bundle.call(&["start", &bundle.id]).status.success());
     assert!(!bundle.call(&["delete", &bundle.id]).status.success());
-    let output = bundle.call(&["exec", "-e", "A=b", &bundle.id, "sh", "-c", "echo $A; grep -c sleep /proc/1/cmdline; hostname; exit 3"]);
+    let output = bundle.call(&[
+        "exec",
+        "-e",
+        "A=b",
+        &bundle.id,
+        "sh",
+        "-c",
+        "echo $A; grep -c sleep /proc/1/cmdline; hostname; exit 3",
+    ]);
     assert_eq!((text(&output).as_str(), output.status.code()), ("b\n1\natoll\n", Some(3)));
     assert_eq!(bundle.call(&["exec", &bundle.id, "nothing"]).status.code(), Some(127));
     assert!(bundle.call(&["pause", &bundle.id]).status.success());
