@@ -3,8 +3,11 @@
 //! A client usually attaches before it starts the workload, when nothing is there to be coupled to: it then gets an
 //! [`Attachment`] that is still waiting, and the start couples it before the program is let go.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 
+use crate::entry::Entry;
 use crate::runtime::{self, Chunk, StreamReader, StreamWriter};
 use crate::{Engine, Error};
 
@@ -35,7 +38,19 @@ pub struct AttachInput(Half<StreamWriter>);
 
 /// The direction from standard output and standard error.
 #[derive(Debug)]
-pub struct AttachOutput(Half<StreamReader>);
+pub struct AttachOutput {
+    half: Half<StreamReader>,
+    /// The exec session that these are the streams of.
+    session: Option<Session>,
+}
+
+/// An exec session whose end its streams may tell before its supervisor's other connection does.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) engine: Engine,
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) id: String,
+}
 
 #[derive(Debug)]
 enum Half<T> {
@@ -46,7 +61,15 @@ enum Half<T> {
 
 impl Attachment {
     pub(crate) fn open(terminal: bool, (writer, reader): (StreamWriter, StreamReader)) -> Self {
-        Self { terminal, input: AttachInput(Half::Open(writer)), output: AttachOutput(Half::Open(reader)) }
+        let output = AttachOutput { half: Half::Open(reader), session: None };
+        Self { terminal, input: AttachInput(Half::Open(writer)), output }
+    }
+
+    /// Of an exec session.
+    pub(crate) fn of_session(terminal: bool, streams: (StreamWriter, StreamReader), session: Session) -> Self {
+        let mut attachment = Self::open(terminal, streams);
+        attachment.output.session = Some(session);
+        attachment
     }
 
     fn waiting(terminal: bool, attach: Attach) -> (Self, Waiting) {
@@ -55,7 +78,7 @@ impl Attachment {
         let attachment = Self {
             terminal,
             input: AttachInput(Half::Waiting(input_later)),
-            output: AttachOutput(Half::Waiting(output_later)),
+            output: AttachOutput { half: Half::Waiting(output_later), session: None },
         };
         (attachment, Waiting { attach, input, output })
     }
@@ -108,8 +131,16 @@ impl AttachInput {
 impl AttachOutput {
     /// The next bytes; `None` when everything that was written has been delivered and nothing more will come.
     pub async fn next(&mut self) -> Option<Chunk> {
-        match self.0.get().await?.next().await {
-            Ok(chunk) => chunk,
+        let reader = self.half.get().await?;
+        match reader.next().await {
+            Ok(Some(chunk)) => Some(chunk),
+            Ok(None) => {
+                // Whoever asks how the session ended after its streams did is to get an answer.
+                if let (Some(session), Some(exit)) = (self.session.take(), reader.exit()) {
+                    session.engine.exec_ended(&session.entry, &session.id, exit);
+                }
+                None
+            }
             Err(error) => {
                 tracing::warn!(%error, "an attached stream broke off");
                 None

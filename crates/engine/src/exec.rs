@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use atoll_model::{Exit, WorkloadId};
 
-use crate::attach::{Attach, Attachment};
+use crate::attach::{Attach, Attachment, Session};
 use crate::entry::Entry;
 use crate::runtime::{ExecPlan, Size, Target};
 use crate::{Engine, Error, host};
@@ -130,7 +130,8 @@ impl Engine {
                     }
                 });
                 self.say(&entry, &format!("exec_start: {what}"), &[("execID", id.to_owned())]);
-                Ok((!detach).then(|| Attachment::open(draft.terminal, streams)))
+                let session = Session { engine: self.clone(), entry: Arc::clone(&entry), id: id.to_owned() };
+                Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, session)))
             }
             Err(error) => {
                 let error = Error::from(error);
@@ -164,9 +165,17 @@ impl Engine {
         Ok(ExecView { id: id.to_owned(), workload: entry.id.clone(), draft, running, exit, pid })
     }
 
+    /// Notes the end of a session; it may be told more than once.
     pub(crate) fn exec_ended(&self, entry: &Entry, id: &str, exit: Exit) {
-        entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Ended { code: exit.code }));
-        self.say(entry, "exec_die", &[("execID", id.to_owned()), ("exitCode", exit.code.to_string())]);
+        let running = entry.execs(|execs| {
+            let session = execs.get_mut(id).filter(|session| matches!(session.stage, Stage::Running { .. }));
+            let running = session.is_some();
+            set_stage(session, Stage::Ended { code: exit.code });
+            running
+        });
+        if running {
+            self.say(entry, "exec_die", &[("execID", id.to_owned()), ("exitCode", exit.code.to_string())]);
+        }
     }
 
     /// The run is over, and with it every session: those that still ran were killed. They can be asked about until the
