@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use atoll_oci::runtime::{NamespaceType, Spec};
 use atoll_sys::cgroup::{Cgroup, Layout};
+use atoll_sys::overlay::Overlay;
 use atoll_sys::process::{self, CloneOptions, Cloned};
 use atoll_sys::{exe, pidfd};
 use rustix::thread::LinkNameSpaceType;
@@ -55,20 +56,8 @@ pub struct Creation<'a> {
 pub enum RootSource {
     /// A folder, with what is mounted below it.
     Path(PathBuf),
-    /// An overlay of layers, mounted inside the container's own mount namespace (with `userxattr`).
-    Overlay {
-        /// The folder that `lowers` is relative to: short names keep 127 of them within one page on older kernels.
-        base: PathBuf,
-        /// The layers, top first.
-        lowers: Vec<String>,
-        /// The writable layer.
-        upper: PathBuf,
-        /// Overlayfs's own folder, on the file system of `upper`.
-        work: PathBuf,
-        /// Whether writes may be lost with the host. The kernel then refuses `work` a second time (`EINVAL`) until
-        /// `work/incompat/volatile` below it is removed.
-        volatile: bool,
-    },
+    /// An overlay of layers, mounted inside the container's own mount namespace.
+    Overlay(Overlay),
 }
 
 /// Standard streams of a process.

@@ -15,6 +15,7 @@ use atoll_container::{
     Target, create, exec,
 };
 use atoll_oci::runtime::{Linux, Mount, Namespace, NamespaceType, Process, Spec};
+use atoll_sys::overlay::{Overlay, Writable};
 use atoll_sys::pidfd::{self, Exit};
 
 /// As many layers as images may have.
@@ -79,13 +80,9 @@ fn overlay(dir: &Path) -> RootSource {
     for name in ["upper", "work"] {
         fs::create_dir(dir.join(name)).unwrap();
     }
-    RootSource::Overlay {
-        base: dir.to_owned(),
-        lowers: names.into_iter().rev().collect(),
-        upper: dir.join("upper"),
-        work: dir.join("work"),
-        volatile: true,
-    }
+    let writable = Writable { upper: dir.join("upper"), work: dir.join("work"), volatile: true };
+    let lowers = names.into_iter().rev().collect();
+    RootSource::Overlay(Overlay { base: dir.to_owned(), lowers, writable: Some(writable) })
 }
 
 fn spec(script: &str) -> Spec {
@@ -120,7 +117,7 @@ fn process(script: &str) -> Process {
 
 fn creation<'a>(spec: &'a Spec, root: &RootSource, stdio: Stdio) -> Creation<'a> {
     // A volatile overlay refuses a work folder that was used before (kernel, overlayfs.rst, "Volatile mount").
-    if let RootSource::Overlay { work, .. } = root {
+    if let RootSource::Overlay(Overlay { writable: Some(Writable { work, .. }), .. }) = root {
         fs::remove_dir_all(work).unwrap();
         fs::create_dir(work).unwrap();
     }
@@ -167,7 +164,7 @@ fn layers_and_output(root: &RootSource) {
     // The files, and bin, dev, etc, proc.
     assert_eq!(text, format!("{}\nl{}\n", LAYERS + 4, LAYERS - 1));
     end(&created, Exit::Code(9));
-    let RootSource::Overlay { upper, .. } = root else { return };
+    let RootSource::Overlay(Overlay { writable: Some(Writable { upper, .. }), .. }) = root else { return };
     assert_eq!(fs::read_to_string(upper.join("made")).unwrap(), "new\n");
 }
 
@@ -243,8 +240,8 @@ fn threads_are_refused(root: &RootSource) {
 }
 
 fn a_wrong_layer_leaves_nothing(root: &RootSource) {
-    let RootSource::Overlay { base, upper, work, .. } = root.clone() else { return };
-    let wrong = RootSource::Overlay { base, lowers: vec!["not-there".into()], upper, work, volatile: false };
+    let RootSource::Overlay(overlay) = root.clone() else { return };
+    let wrong = RootSource::Overlay(Overlay { lowers: vec!["not-there".into()], ..overlay });
     let spec = spec("true");
     let error = create(creation(&spec, &wrong, Stdio::Inherit)).unwrap_err();
     assert!(matches!(&error, CreateError::Step { step, .. } if step == "root file system"), "{error}");

@@ -2,6 +2,7 @@
 
 use atoll_api::docker::{BadRequest, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
 use atoll_engine::Kind;
+use atoll_model::sentence;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
@@ -57,21 +58,6 @@ impl From<atoll_engine::Error> for Refusal {
         };
         Self::new(status, sentence(&error))
     }
-}
-
-/// An error with its causes, none of which repeats the one above it.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 impl From<BadRequest> for Refusal {

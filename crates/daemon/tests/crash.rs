@@ -21,7 +21,7 @@ fn commands(host: &TempHost, point: &str) -> Option<Vec<Vec<String>>> {
     };
     let (operation, _) = point.split_once('.').expect("operation.step");
     match (operation, point) {
-        ("create", _) => own(&[&["create", "--name", "web", IMAGE, "true"]]),
+        ("create", _) => own(&[&["create", "--name", "web", "-v", "data:/etc", IMAGE, "true"]]),
         ("start", _) => own(&[&["create", "--name", "web", IMAGE, "sleep", "1000"], &["start", "web"]]),
         ("exit", _) => own(&[&["run", "-d", "--name", "web", IMAGE, "sh", "-c", "exit 5"]]),
         ("remove", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),

@@ -35,8 +35,6 @@ pub(crate) struct Entry {
     workload: RwLock<Arc<Workload>>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) operation: tokio::sync::Mutex<()>,
-    /// Held from the moment an end is published until it is recorded and its run folder is gone.
-    pub(crate) ending: tokio::sync::Mutex<()>,
     live: Mutex<Live>,
 }
 
@@ -95,7 +93,6 @@ impl Entry {
             workload: RwLock::new(Arc::new(workload)),
             standing: watch::Sender::new(standing),
             operation: tokio::sync::Mutex::default(),
-            ending: tokio::sync::Mutex::default(),
             live: Mutex::default(),
         }
     }

@@ -3,10 +3,11 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 21] = [
+pub const FAILPOINTS: [&str; 22] = [
     "bootstrap.before-name",
     "create.after-record",
     "create.after-root",
+    "create.after-volumes",
     "create.before-record",
     "exit.after-record",
     "exit.before-phase",

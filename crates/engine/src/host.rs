@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use atoll_model::{Timestamp, WorkloadId};
 
@@ -10,8 +10,7 @@ use crate::Error;
 
 /// The time by the host's clock.
 pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    SystemTime::now().into()
 }
 
 /// Random bytes from the kernel.
@@ -43,6 +42,12 @@ pub(crate) fn write_file(path: &Path, content: &[u8]) -> Result<(), Error> {
 /// Makes a folder and those above it.
 pub(crate) fn make_folder(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(path).map_err(Error::host(format!("making {}", path.display())))
+}
+
+/// Whether a folder has nothing in it.
+pub(crate) fn is_empty(path: &Path) -> Result<bool, Error> {
+    let mut entries = std::fs::read_dir(path).map_err(Error::host(format!("reading {}", path.display())))?;
+    Ok(entries.next().is_none())
 }
 
 /// Runs what may block for long (disk, compression) where it does not hold up others.

@@ -28,7 +28,6 @@ impl Engine {
     }
 
     async fn start_held(&self, entry: &Arc<Entry>) -> Result<(), Error> {
-        drop(entry.ending.lock().await);
         match entry.advance(&Transition::Start) {
             Err(Error::Refused { reason: Refused::Running, .. }) => return Err(Error::NotModified),
             other => other?,
@@ -139,7 +138,9 @@ impl Engine {
         self.ended(entry, exit).await;
     }
 
-    /// Records the end of a run and does what was asked for in that case.
+    /// Records the end of a run, then publishes it, and does what was asked for in that case.
+    ///
+    /// Whoever learns of the end may start or remove the workload at once, so nothing of this run is left by then.
     pub(crate) async fn ended(&self, entry: &Arc<Entry>, exit: Exit) {
         failpoint::hit("exit.before-phase");
         let started = match entry.phase() {
@@ -147,28 +148,26 @@ impl Engine {
             _ => exit.at,
         };
         let auto_remove = entry.workload().life.auto_remove;
-        // Whoever learns of the end may start or remove it at once, which must not meet the clean-up below.
-        let ending = entry.ending.lock().await;
-        entry.set_handle(None);
+        if !auto_remove {
+            self.note_end(entry, LastRun { started, exit: Some(exit), failure: None }).await;
+            failpoint::hit("exit.after-record");
+            self.clear_run_folder(&entry.id);
+        }
         self.end_execs(entry);
         if exit.oom_killed {
             self.say(entry, "oom", &[]);
         }
+        entry.set_handle(None);
         if let Err(error) = entry.advance(&Transition::Exit(exit)) {
             tracing::error!(%error, id = %entry.id.short(), "an exit does not fit its phase");
         }
         self.say(entry, "die", &[("exitCode", exit.code.to_string())]);
         if auto_remove {
-            drop(ending);
             let _operation = entry.operation.lock().await;
             if let Err(error) = self.remove_held(entry, true).await {
                 tracing::warn!(%error, id = %entry.id.short(), "removing a workload that has ended");
             }
-            return;
         }
-        self.note_end(entry, LastRun { started, exit: Some(exit), failure: None }).await;
-        failpoint::hit("exit.after-record");
-        self.clear_run_folder(&entry.id);
     }
 
     async fn note_end(&self, entry: &Arc<Entry>, last: LastRun) {
@@ -224,8 +223,12 @@ impl Engine {
             "" => SIGTERM,
             text => parse_signal(text)?,
         };
-        let handle = entry.running()?;
         let ended = entry.wait(WaitCondition::NotRunning);
+        let Some(handle) = entry.handle() else {
+            // It has just ended by itself.
+            ended.done().await;
+            return Ok(());
+        };
         ignore_gone(handle.signal(Target::Init, number).await)?;
         self.say(entry, "kill", &[("signal", number.to_string())]);
         let timeout = timeout_s.or(workload.life.stop_timeout_s).unwrap_or(LifeCycle::STOP_TIMEOUT_S);

@@ -10,7 +10,7 @@ use atoll_store::failpoint;
 
 use crate::db::{Change, When};
 use crate::entry::Entry;
-use crate::{Engine, Error, host};
+use crate::{Engine, Error, WaitCondition, host};
 
 impl Engine {
     /// Takes a workload away, `force`: also one that runs; `volumes`: with its anonymous volumes.
@@ -20,8 +20,11 @@ impl Engine {
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Error> {
         let entry = self.find(name)?;
         if force && entry.phase().is_live() {
-            let handle = entry.running()?;
-            self.kill_hard(&entry, &handle).await?;
+            match entry.handle() {
+                Some(handle) => self.kill_hard(&entry, &handle).await?,
+                // It is ending by itself.
+                None => drop(entry.wait(WaitCondition::NotRunning).done().await),
+            }
         }
         let _operation = entry.operation.lock().await;
         if entry.standing.borrow().removed {
@@ -35,7 +38,6 @@ impl Engine {
         if entry.standing.borrow().removed {
             return Ok(());
         }
-        drop(entry.ending.lock().await);
         let before = entry.phase();
         entry.advance(&Transition::Remove)?;
         let engine = self.clone();

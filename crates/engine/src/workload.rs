@@ -76,10 +76,39 @@ impl Engine {
         failpoint::hit("create.before-record");
         self.shared.db.apply(&changes, When::Now)?;
         failpoint::hit("create.after-record");
-        self.remember_volumes(volumes.clone())?;
-        self.shared.store.create_root(entry.id.as_str(), &workload.image.layers)?;
+        let names: Vec<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
+        let made = self.make_what_belongs(&workload, volumes);
+        if made.is_err() {
+            let mut undone = vec![Change::RemoveWorkload(entry.id.as_str())];
+            undone.extend(names.iter().map(|name| Change::RemoveVolume(name)));
+            self.shared.db.apply(&undone, When::Now)?;
+            self.delete_files(entry.id.as_str());
+            self.forget_volumes(&names)?;
+        }
+        made
+    }
+
+    fn make_what_belongs(&self, workload: &Workload, volumes: Vec<Volume>) -> Result<(), Error> {
+        self.remember_volumes(volumes)?;
+        self.shared.store.create_root(workload.id.as_str(), &workload.image.layers)?;
         failpoint::hit("create.after-root");
-        host::make_folder(&self.folder(&entry.id))
+        self.fill_volumes(workload)?;
+        failpoint::hit("create.after-volumes");
+        host::make_folder(&self.folder(&workload.id))
+    }
+
+    /// Gives empty volumes what the image has at their target.
+    fn fill_volumes(&self, workload: &Workload) -> Result<(), Error> {
+        for mount in &workload.mounts {
+            let MountSource::Volume { name, copy: true } = &mount.source else {
+                continue;
+            };
+            let data = self.volume_data(name);
+            if host::is_empty(&data)? && self.shared.store.copy_out(&workload.image.layers, &mount.target, &data)? {
+                tracing::debug!(volume = name, target = mount.target, "filled from the image");
+            }
+        }
+        Ok(())
     }
 
     /// Volumes that a workload names and that do not exist yet.

@@ -1,5 +1,7 @@
 //! Points in time as nanoseconds since the Unix epoch, as the kernel and the Docker API count them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds since 1970-01-01T00:00:00Z, leap seconds not counted. Zero means "never".
@@ -21,5 +23,13 @@ impl Timestamp {
     #[must_use]
     pub const fn is_set(self) -> bool {
         self.0 != 0
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// A clock that stands before 1970 reads as [`Timestamp::NEVER`].
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
     }
 }

@@ -1,22 +1,8 @@
 //! What went wrong, as the daemon is told.
 
 use atoll_container::{CreateError, ExecError, PlanError, StartError};
+use atoll_model::sentence;
 use atoll_wall::message::{Failure, FailureKind};
-
-/// An error with its causes, in one sentence.
-pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        source = cause.source();
-    }
-    text
-}
 
 fn failure(kind: FailureKind, error: &dyn std::error::Error) -> Failure {
     Failure { kind, message: sentence(error) }

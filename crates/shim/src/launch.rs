@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use atoll_container::{Created, Creation, RootSource, StartMode, Stdio};
+use atoll_sys::overlay::{Overlay, Writable};
 use atoll_wall::frame::{Decoder, encode_message};
 use atoll_wall::launch::{Launch, Root, Streams};
 use atoll_wall::message::{Failure, FailureKind, Reply, Request};
@@ -106,7 +107,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
     let root = match launch.root {
         Root::Folder { path } => RootSource::Path(path),
         Root::Overlay { base, lower, upper, work, volatile } => {
-            RootSource::Overlay { base, lowers: lower, upper, work, volatile }
+            RootSource::Overlay(Overlay { base, lowers: lower, writable: Some(Writable { upper, work, volatile }) })
         }
     };
     let mut created = atoll_container::create(Creation {

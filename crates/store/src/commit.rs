@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -17,7 +18,6 @@ use crate::error::{Error, Result};
 use crate::extract::{OPAQUE, PATH_DEPTH_MAX, is_whiteout, keeps_xattr};
 use crate::layer::Layer;
 use crate::lease::Lease;
-use crate::stage::LayerWriter;
 use crate::tar::{Entry, EntryKind, Writer};
 use crate::tree::FOLDER;
 
@@ -31,8 +31,9 @@ pub struct CommitOptions {
 /// Longest list of extended attribute names, and longest value: the kernel's own limits.
 const XATTR_MAX: usize = 64 << 10;
 
-struct Walk<'a, 'w> {
-    writer: &'a mut Writer<&'w mut LayerWriter>,
+/// Writes what is below a folder to an archive.
+pub(crate) struct Walk<'a, W> {
+    writer: &'a mut Writer<W>,
     options: CommitOptions,
     /// Files with several names, by device and inode: the first name written.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -46,15 +47,17 @@ impl Store {
     /// Something cannot be read, changed meanwhile, or cannot be in a layer.
     pub fn commit_upper(&self, lease: &Lease, upper: &Path, options: CommitOptions) -> Result<Layer> {
         let folder = crate::tree::open_folder(upper)?;
-        self.build_layer(lease, |writer| {
-            let mut walk = Walk { writer, options, links: HashMap::new(), scratch: vec![0; XATTR_MAX] };
-            walk.folder(&folder, &[], 0)
-        })
+        self.build_layer(lease, |writer| Walk::new(writer, options).folder(&folder, &[], 0))
     }
 }
 
-impl Walk<'_, '_> {
-    fn folder(&mut self, folder: &OwnedFd, path: &[u8], depth: usize) -> Result<()> {
+impl<'a, W: Write> Walk<'a, W> {
+    pub(crate) fn new(writer: &'a mut Writer<W>, options: CommitOptions) -> Self {
+        Self { writer, options, links: HashMap::new(), scratch: vec![0; XATTR_MAX] }
+    }
+
+    /// Everything in `folder`, whose own path in the archive is `path`, `depth` folders deep.
+    pub(crate) fn folder(&mut self, folder: &OwnedFd, path: &[u8], depth: usize) -> Result<()> {
         if depth > PATH_DEPTH_MAX {
             return Err(Error::Limit { what: "depth of a path in the layer", limit: PATH_DEPTH_MAX as u64 });
         }

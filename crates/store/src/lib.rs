@@ -17,6 +17,7 @@
 mod archive;
 mod blob;
 mod commit;
+mod copy;
 mod error;
 mod extract;
 pub mod failpoint;

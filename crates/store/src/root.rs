@@ -86,7 +86,7 @@ impl Store {
     }
 
     /// The folders of layers, given lowest first, as an overlay wants them: top first, each once.
-    fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
+    pub(crate) fn lower(&self, layers: &[Digest]) -> Result<Vec<PathBuf>> {
         let mut lower: Vec<PathBuf> = Vec::with_capacity(layers.len());
         for diff_id in layers.iter().rev() {
             let layer = self.layer(diff_id)?.ok_or_else(|| Error::MissingLayer(diff_id.clone()))?;

@@ -327,3 +327,60 @@ fn a_foreign_schema_is_refused() {
     txn.commit().unwrap();
     assert!(matches!(Store::open(dir.path(), db), Err(Error::Schema { found: 99, .. })));
 }
+
+#[test]
+fn a_folder_of_an_image_is_copied_out() {
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: needs root");
+        return;
+    }
+    let bed = Bed::new();
+    let lease = bed.store.lease("test").unwrap();
+    let layer = |entries: &[(Entry, &[u8])]| {
+        let made = bed.store.build_layer(&lease, |writer| -> Result<(), Error> {
+            entries.iter().try_for_each(|(entry, data)| Ok(writer.append_bytes(entry, data)?))
+        });
+        made.unwrap().diff_id
+    };
+    let folder = |path: &str, mode| Entry::new(path, EntryKind::Directory, mode);
+    let owned = Entry { uid: 33, ..Entry::file("srv/data/kept", 0o640, 5) };
+    let lower = layer(&[
+        (folder("srv/data", 0o2770), b""),
+        (Entry::file("srv/data/gone", 0o644, 0), b"old"),
+        (owned, b"below"),
+        (Entry::new("link", EntryKind::Symlink(b"/srv/data".to_vec()), 0o777), b""),
+        (Entry::new("out", EntryKind::Symlink(b"../../../../../../../tmp".to_vec()), 0o777), b""),
+        (Entry::file("file", 0o644, 0), b""),
+    ]);
+    let upper = layer(&[
+        (folder("srv/data", 0o2770), b""),
+        (Entry::file("srv/data/.wh.gone", 0o644, 0), b""),
+        (Entry::file("srv/data/new", 0o600, 0), b"above"),
+        (Entry::new("srv/data/name", EntryKind::HardLink(b"srv/data/new".to_vec()), 0o600), b""),
+    ]);
+    let layers = [lower, upper];
+    let check = |path: &str, expected: Option<&[&str]>| {
+        let target = bed.dir.path().join("_data");
+        fs::create_dir(&target).unwrap();
+        assert_eq!(bed.store.copy_out(&layers, path, &target).unwrap(), expected.is_some(), "{path}");
+        let mut names: Vec<_> =
+            fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        assert_eq!(names, expected.unwrap_or_default(), "{path}");
+        target
+    };
+    use std::os::unix::fs::MetadataExt;
+    for path in ["/srv/data", "link/."] {
+        let target = check(path, Some(&["kept", "name", "new"]));
+        assert_eq!(fs::read(target.join("new")).unwrap(), b"above");
+        let kept = fs::metadata(target.join("kept")).unwrap();
+        assert_eq!((kept.uid(), kept.mode() & 0o7777), (33, 0o640));
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o2770);
+        assert_eq!(fs::metadata(target.join("new")).unwrap().nlink(), 2);
+        fs::remove_dir_all(target).unwrap();
+    }
+    for path in ["/nothing", "/file", "/out"] {
+        fs::remove_dir(check(path, None)).unwrap();
+    }
+    assert!(!bed.dir.path().join("_data.new").exists());
+}

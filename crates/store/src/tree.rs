@@ -29,6 +29,11 @@ pub(crate) fn sync_folder(path: &Path) -> Result<()> {
     rustix::fs::fsync(&folder).map_err(Error::io("sync", path))
 }
 
+/// Makes everything on the file system of the folder `path` last through a power cut.
+pub(crate) fn sync_tree(path: &Path) -> Result<()> {
+    rustix::fs::syncfs(open_folder(path)?).map_err(Error::io("sync", path))
+}
+
 /// Deletes `path` and everything in it; nothing there is fine.
 pub(crate) fn delete(path: &Path) -> Result<()> {
     let fail = |e: Errno| Error::io("delete", path)(e);

@@ -9,6 +9,7 @@ pub mod fd;
 pub mod keyring;
 pub mod loopback;
 pub mod mount;
+pub mod overlay;
 pub mod pidfd;
 pub mod proc;
 pub mod process;

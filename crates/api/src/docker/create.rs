@@ -12,25 +12,6 @@ use super::{mounts, refuse, security};
 /// The network of those that name none: the daemon's default is `none` until bridges are here.
 pub const DEFAULT_NETWORK: Network = Network::None;
 
-/// The limits that `setrlimit(2)` knows.
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// Reads the body of `POST /containers/create` as a draft, without a name.
 ///
 /// # Errors
@@ -234,8 +215,8 @@ fn resources(host: &HostConfig) -> Result<Resources, BadRequest> {
 
 fn ulimit(asked: &UlimitRequest) -> Result<Ulimit, BadRequest> {
     let invalid = |why: String| Err(BadRequest::invalid("HostConfig.Ulimits", why));
-    if !ULIMITS.contains(&asked.name.as_str()) {
-        return invalid(format!("there is no limit {:?}: the names are {}", asked.name, ULIMITS.join(" ")));
+    if !Ulimit::NAMES.contains(&asked.name.as_str()) {
+        return invalid(format!("there is no limit {:?}: the names are {}", asked.name, Ulimit::NAMES.join(" ")));
     }
     if asked.soft < -1 || asked.hard < -1 || (asked.hard != -1 && (asked.soft == -1 || asked.soft > asked.hard)) {
         return invalid(format!(

@@ -10,17 +10,12 @@ use std::path::Path;
 use atoll_sys::mount::{MountAttr, attach as attach_at, set_attributes};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, UnmountFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-};
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 
 use super::{At, Step, errno};
 use crate::creation::RootSource;
 use crate::plan::RootPlan;
 
-/// Longest options of mount(2): one page, terminator included.
-const OPTIONS_MAX: usize = 4095;
 /// More mounts than ever are stacked on the host's root.
 const STACK_MAX: usize = 16;
 
@@ -39,7 +34,7 @@ pub(super) fn host_root() -> io::Result<OwnedFd> {
 pub(super) fn attach(source: &RootSource) -> Step<OwnedFd> {
     let (mount, name) = match source {
         RootSource::Path(path) => (clone_folder(path), path),
-        RootSource::Overlay { base, .. } => (overlay(source), base),
+        RootSource::Overlay(overlay) => (overlay.mount(), &overlay.base),
     };
     let mount = mount.at("root file system", &name.to_string_lossy())?;
     let private = MountAttr { propagation: MountAttr::PRIVATE, ..MountAttr::default() };
@@ -53,56 +48,6 @@ fn clone_folder(path: &Path) -> io::Result<OwnedFd> {
     let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     Ok(rustix::mount::open_tree(&folder, "", flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE)?)
-}
-
-fn overlay(source: &RootSource) -> io::Result<OwnedFd> {
-    let RootSource::Overlay { base, lowers, upper, work, volatile } = source else { return Err(errno(libc::EINVAL)) };
-    // The names of layers are relative to this folder; the pivot leaves it.
-    rustix::process::chdir(base)?;
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (index, lower) in lowers.iter().enumerate() {
-        match fsconfig_set_string(&context, "lowerdir+", lower.as_str()) {
-            // Kernels before 6.8 know one option for all layers only.
-            Err(Errno::INVAL) if index == 0 => return classic_overlay(source),
-            other => other?,
-        }
-    }
-    fsconfig_set_string(&context, "upperdir", upper)?;
-    fsconfig_set_string(&context, "workdir", work)?;
-    fsconfig_set_flag(&context, "userxattr")?;
-    if *volatile {
-        fsconfig_set_flag(&context, "volatile")?;
-    }
-    fsconfig_create(&context)?;
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?)
-}
-
-/// As the options of mount(2), relative to the folder we are in; mounted over that folder and picked up from there.
-fn classic_overlay(source: &RootSource) -> io::Result<OwnedFd> {
-    let options = classic_options(source)?;
-    rustix::mount::mount("overlay", ".", "overlay", MountFlags::empty(), Some(options.as_c_str()))?;
-    let RootSource::Overlay { base, .. } = source else { return Err(errno(libc::EINVAL)) };
-    let mounted = rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    Ok(rustix::mount::open_tree(&mounted, "", flags)?)
-}
-
-fn classic_options(source: &RootSource) -> io::Result<std::ffi::CString> {
-    let RootSource::Overlay { lowers, upper, work, volatile, .. } = source else { return Err(errno(libc::EINVAL)) };
-    let (upper, work) = (upper.to_str(), work.to_str());
-    let (Some(upper), Some(work)) = (upper, work) else { return Err(errno(libc::EINVAL)) };
-    let special = |name: &str| name.contains([',', ':', '\\', '\0']);
-    if lowers.iter().any(|name| special(name)) || special(upper) || special(work) {
-        return Err(errno(libc::EINVAL));
-    }
-    let mut options = format!("lowerdir={},upperdir={upper},workdir={work},userxattr", lowers.join(":"));
-    if *volatile {
-        options.push_str(",volatile");
-    }
-    if options.len() > OPTIONS_MAX {
-        return Err(errno(libc::E2BIG));
-    }
-    std::ffi::CString::new(options).map_err(|_| errno(libc::EINVAL))
 }
 
 /// Makes the root mount this process's root and drops the host's tree (pivot_root(2), "pivot_root(\".\", \".\")").
@@ -148,31 +93,4 @@ pub(super) fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> 
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     Ok(rustix::mount::open_tree(CWD, source, flags)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn overlay_of(lowers: usize, name: &str) -> RootSource {
-        RootSource::Overlay {
-            base: "/b".into(),
-            lowers: (0..lowers).map(|index| format!("{name}{index}")).collect(),
-            upper: "/u".into(),
-            work: "/w".into(),
-            volatile: true,
-        }
-    }
-
-    #[test]
-    fn options_of_older_kernels() {
-        let options = classic_options(&overlay_of(2, "l")).unwrap();
-        assert_eq!(options.to_str().unwrap(), "lowerdir=l0:l1,upperdir=/u,workdir=/w,userxattr,volatile");
-        // 127 names of 24 characters and more fit one page.
-        assert!(classic_options(&overlay_of(127, &"x".repeat(24))).is_ok());
-        assert!(classic_options(&overlay_of(127, &"x".repeat(64))).is_err());
-        for name in ["a,b", "a:b", "a\\", "a\0"] {
-            assert!(classic_options(&overlay_of(1, name)).is_err(), "{name:?}");
-        }
-    }
 }

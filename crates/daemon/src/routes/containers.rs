@@ -1,8 +1,9 @@
 //! `/containers`: defining, looking at, starting and ending.
 
+use std::time::SystemTime;
+
 use atoll_api::docker::{self, ContainerSummary, CreateRequest, CreateResponse, Filters, RenameQuery, TopResponse};
 use atoll_engine::{Size, WaitCondition, WorkloadView};
-use atoll_model::Timestamp;
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -50,7 +51,7 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     let views = state.engine.list();
     let chosen = choose(&views, &filters)?;
     let shown = chosen.into_iter().filter(|view| all || view.phase.is_live()).take(limit.unwrap_or(usize::MAX));
-    let now = now();
+    let now = SystemTime::now().into();
     Ok(Json(shown.map(|view| docker::summary(&view.workload, &view.phase, &extras(&state, view), now)).collect()))
 }
 
@@ -103,12 +104,6 @@ fn has_mount(mount: &atoll_model::Mount, wanted: &str) -> bool {
     mount.target == wanted || source == Some(wanted)
 }
 
-/// The time by the host's clock.
-pub(super) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-}
-
 fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
     let root = state.engine.info().root;
     docker::Extras {
@@ -143,7 +138,7 @@ async fn inspect(Held(state): Held<State>, Path(name): Path<String>) -> Answer<J
 async fn start(Held(state): Held<State>, Path(name): Path<String>) -> Answer<StatusCode> {
     state.engine.start(&name).await.map_err(|error| match error.exit_code() {
         // A program that is not there or cannot be run is the caller's mistake: Docker answers 400 for both.
-        Some(126 | 127) => Refusal::bad(crate::answer::sentence(&error)),
+        Some(126 | 127) => Refusal::bad(atoll_model::sentence(&error)),
         _ => error.into(),
     })?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,12 +1,13 @@
 //! The engine itself: ping, version, facts, events, disk usage, credentials.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use atoll_api::docker::{
     self, API_VERSION, Component, EventQuery, Filters, Info, MIN_API_VERSION, Plugins, Runtime, Version, event_message,
     matches_event, parse_time,
 };
-use atoll_model::Phase;
+use atoll_model::{Phase, Timestamp};
 use axum::extract::{Query, State as Held};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -100,7 +101,7 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         cpu_shares: true,
         cpu_set: true,
         pids_limit: true,
-        system_time: docker::rfc3339(super::containers::now()),
+        system_time: docker::rfc3339(SystemTime::now().into()),
         logging_driver: "local".to_owned(),
         cgroup_driver: "cgroupfs".to_owned(),
         cgroup_version: if v2 { "2" } else { "1" }.to_owned(),
@@ -137,7 +138,7 @@ async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> An
             let event = match until {
                 None => stream.next().await?,
                 Some(until) => {
-                    let left = u64::try_from(until.0 - super::containers::now().0).unwrap_or(0);
+                    let left = u64::try_from(until.0 - Timestamp::from(SystemTime::now()).0).unwrap_or(0);
                     let wait = std::time::Duration::from_nanos(left);
                     match stream.next_kept() {
                         Some(event) => event,

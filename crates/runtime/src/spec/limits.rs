@@ -14,32 +14,13 @@ const QUOTA_MIN: u64 = 1000;
 const NANOS: u64 = 1_000_000_000;
 const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 
-/// Limits of a process by their name in Docker's API (setrlimit(2) without the prefix).
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 pub(super) fn rlimits(ulimits: &[Ulimit]) -> Result<Vec<Rlimit>, Error> {
     ulimits.iter().map(rlimit).collect()
 }
 
 fn rlimit(ulimit: &Ulimit) -> Result<Rlimit, Error> {
     let name = ulimit.name.to_ascii_lowercase();
-    if !ULIMITS.contains(&name.as_str()) {
+    if !Ulimit::NAMES.contains(&name.as_str()) {
         return Err(Error::UnknownUlimit(ulimit.name.clone()));
     }
     // -1 is the largest value there is; other negative ones are meant to be nothing.

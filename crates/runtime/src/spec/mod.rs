@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_container::seccomp::{Arch, default_profile};
-use atoll_model::{Network, Seccomp, Security, Workload};
+use atoll_model::{Network, Seccomp, Security, Ulimit, Workload};
 use atoll_oci::runtime::{
     ConsoleSize, Device, DeviceRule, Linux, LinuxSeccomp, Namespace, NamespaceType, OCI_VERSION, Process, Root, Spec,
 };
@@ -70,9 +70,7 @@ pub enum Error {
     #[error("capability {0} cannot be added: the daemon itself does not have it")]
     CapabilityMissing(&'static str),
     /// A resource limit that does not exist.
-    #[error(
-        "unknown ulimit {0:?}: use one of core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack"
-    )]
+    #[error("unknown ulimit {0:?}: use one of {names}", names = Ulimit::NAMES.join(" "))]
     UnknownUlimit(String),
     /// The soft limit is above the hard one.
     #[error("ulimit {name}: the soft limit {soft} is above the hard limit {hard}")]

@@ -18,7 +18,7 @@ mod session;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use atoll_container::StartHandle;
@@ -94,8 +94,7 @@ pub(crate) fn run(state: State) -> Result<()> {
 
 /// The time by the host's clock.
 fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    SystemTime::now().into()
 }
 
 /// What a descriptor in the poll set belongs to.
