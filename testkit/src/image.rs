@@ -4,6 +4,7 @@
 //! tar. The same image gives the same bytes. Sources: OCI image specification (image layout, config, manifest), Docker
 //! image specification 1.2 (`manifest.json`).
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use serde_json::{Value, json};
@@ -70,6 +71,26 @@ impl Layer {
     }
 }
 
+/// An image as a registry has it.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The descriptor of its manifest.
+    pub manifest: Value,
+    /// Manifest, configuration and layers, by digest.
+    pub blobs: BTreeMap<String, Vec<u8>>,
+}
+
+impl Published {
+    /// The bytes of its manifest.
+    ///
+    /// # Panics
+    /// Never: it is among the blobs.
+    #[must_use]
+    pub fn manifest_bytes(&self) -> Vec<u8> {
+        self.blobs[self.manifest["digest"].as_str().expect("a digest is text")].clone()
+    }
+}
+
 /// An image for the running machine's architecture.
 #[derive(Debug, Clone, Default)]
 pub struct Image {
@@ -118,19 +139,15 @@ impl Image {
         archive(&files)
     }
 
-    /// An OCI image layout with gzip-compressed layers, its manifest named by `org.opencontainers.image.ref.name`.
+    /// The image as a registry has it, with gzip-compressed layers.
     #[must_use]
-    pub fn oci_layout(&self, name: &str) -> Vec<u8> {
-        let mut files = vec![file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)];
+    pub fn published(&self) -> Published {
+        let mut blobs = BTreeMap::new();
         let mut blob = |kind: &str, content: Vec<u8>| {
             let media_type = format!("application/vnd.oci.image.{kind}");
-            let digest = hex(&content);
-            let descriptor =
-                json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": content.len()});
-            let path = format!("blobs/sha256/{digest}");
-            if !files.iter().any(|known| known.name == path) {
-                files.push(file(&path, content));
-            }
+            let digest = format!("sha256:{}", hex(&content));
+            let descriptor = json!({"mediaType": media_type, "digest": digest, "size": content.len()});
+            blobs.insert(digest, content);
             descriptor
         };
         let config = blob("config.v1+json", self.config_file());
@@ -138,10 +155,22 @@ impl Image {
             self.layers.iter().map(|layer| blob("layer.v1.tar+gzip", gzip(&layer.tar()))).collect();
         let manifest = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": config, "layers": layers});
-        let mut manifest = blob("manifest.v1+json", manifest.to_string().into_bytes());
+        let manifest = blob("manifest.v1+json", manifest.to_string().into_bytes());
+        Published { manifest, blobs }
+    }
+
+    /// An OCI image layout of [`Image::published`], its manifest named by `org.opencontainers.image.ref.name`.
+    #[must_use]
+    pub fn oci_layout(&self, name: &str) -> Vec<u8> {
+        let Published { mut manifest, blobs } = self.published();
         manifest["annotations"] = json!({"org.opencontainers.image.ref.name": name, "io.containerd.image.name": name});
         let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": [manifest]});
+        let mut files = vec![file("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)];
+        files.extend(blobs.into_iter().map(|(digest, content)| {
+            let path = format!("blobs/{}", digest.replace(':', "/"));
+            file(&path, content)
+        }));
         files.push(file("index.json", index.to_string()));
         archive(&files)
     }
@@ -165,7 +194,7 @@ fn file(name: &str, content: impl Into<Vec<u8>>) -> Entry {
 }
 
 /// The SHA-256 of `bytes` in lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

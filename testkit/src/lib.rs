@@ -8,6 +8,7 @@
 
 mod host;
 mod image;
+mod registry;
 mod rootfs;
 mod tar;
 #[cfg(test)]
@@ -16,7 +17,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use host::TempHost;
-pub use image::{Image, Layer};
+pub use image::{Image, Layer, Published};
+pub use registry::{Answer, Registry, Seen};
 pub use rootfs::busybox_rootfs;
 pub use tempfile::TempDir;
 

@@ -1,0 +1,3 @@
+//! Networks of one host.
+
+#![forbid(unsafe_code)]
