@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use atoll_engine::{LogLimits, Settings};
+use atoll_engine::{LogLimits, Registries, Settings};
 use clap::Parser;
 use serde::Deserialize;
 
@@ -11,6 +11,8 @@ use serde::Deserialize;
 const FILE: &str = "/etc/atoll/config.toml";
 /// Name of the supervisor's program, which lies beside this one.
 const SHIM: &str = "atoll-shim";
+/// Certificate authorities of registries, where Docker has them.
+const CERTIFICATES: &str = "/etc/docker/certs.d";
 const SOCKET: &str = "atoll.sock";
 
 /// The Atoll daemon: images, containers and volumes of one host.
@@ -44,6 +46,7 @@ pub(crate) struct Config {
     host: Option<String>,
     cgroup_parent: Option<String>,
     log: LogLimits,
+    registries: Registries,
 }
 
 /// The file.
@@ -55,6 +58,14 @@ struct File {
     host: Option<String>,
     cgroup_parent: Option<String>,
     log: Log,
+    registry: Registry,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Registry {
+    insecure: Vec<String>,
+    certificates: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -94,6 +105,7 @@ impl Config {
             shim: own.with_file_name(SHIM),
             cgroup_parent: self.cgroup_parent.clone(),
             log: self.log,
+            registries: self.registries.clone(),
         })
     }
 }
@@ -120,6 +132,10 @@ fn merge(arguments: &Arguments, file: File) -> Result<Config> {
         host,
         cgroup_parent: file.cgroup_parent,
         log,
+        registries: Registries {
+            insecure: file.registry.insecure,
+            certificates: file.registry.certificates.unwrap_or_else(|| PathBuf::from(CERTIFICATES)),
+        },
     })
 }
 

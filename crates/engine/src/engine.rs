@@ -106,7 +106,7 @@ impl Engine {
         match (fitting.next(), fitting.next()) {
             (Some(entry), None) if !plain.is_empty() => Ok(Arc::clone(entry)),
             (Some(_), Some(_)) if !plain.is_empty() => Err(Error::Ambiguous(name.to_owned())),
-            _ => Err(Error::NoWorkload(name.to_owned())),
+            _ => Err(Error::no_workload(name)),
         }
     }
 

@@ -25,13 +25,7 @@ pub enum Kind {
 /// Why the engine could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No workload of that name or id.
-    #[error("No such container: {0}")]
-    NoWorkload(String),
-    /// No image of that name or id.
-    #[error("No such image: {0}")]
-    NoImage(String),
-    /// No volume of that name, no exec session of that id.
+    /// No workload, image, volume or exec session of that name or id.
     #[error("{0}")]
     NoSuch(String),
     /// An abbreviation that fits more than one thing.
@@ -86,6 +80,9 @@ pub enum Error {
     /// Making a base image failed.
     #[error("{0}")]
     Bootstrap(#[from] atoll_debian::Error),
+    /// An image did not come from its registry.
+    #[error("{0}")]
+    Registry(#[from] atoll_registry::Error),
     /// The metadata could not be read or written.
     #[error("metadata: {0}")]
     Database(#[from] redb::Error),
@@ -104,7 +101,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoWorkload(_) | Self::NoImage(_) | Self::NoSuch(_) => Kind::NotFound,
+            Self::NoSuch(_) => Kind::NotFound,
             Self::Ambiguous(_) | Self::Invalid(_) => Kind::Invalid,
             Self::NameTaken { .. } | Self::Refused { .. } | Self::InUse(_) => Kind::Conflict,
             Self::NotModified => Kind::NotModified,
@@ -116,9 +113,15 @@ impl Error {
                 runtime::ErrorKind::CommandNotFound | runtime::ErrorKind::CommandNotExecutable => Kind::Invalid,
                 runtime::ErrorKind::Internal => Kind::Internal,
             },
-            Self::StepFailed { .. } | Self::Store(_) | Self::Bootstrap(_) | Self::Database(_) | Self::Host { .. } => {
-                Kind::Internal
+            Self::Registry(atoll_registry::Error::NotFound { .. } | atoll_registry::Error::Platform { .. }) => {
+                Kind::NotFound
             }
+            Self::Registry(_)
+            | Self::StepFailed { .. }
+            | Self::Store(_)
+            | Self::Bootstrap(_)
+            | Self::Database(_)
+            | Self::Host { .. } => Kind::Internal,
         }
     }
 
@@ -133,6 +136,14 @@ impl Error {
             }),
             _ => None,
         }
+    }
+
+    pub(crate) fn no_workload(name: &str) -> Self {
+        Self::NoSuch(format!("No such container: {name}"))
+    }
+
+    pub(crate) fn no_image(name: &str) -> Self {
+        Self::NoSuch(format!("No such image: {name}"))
     }
 
     pub(crate) fn no_volume(name: &str) -> Self {

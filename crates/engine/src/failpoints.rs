@@ -3,7 +3,7 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 22] = [
+pub const FAILPOINTS: [&str; 24] = [
     "bootstrap.before-name",
     "create.after-record",
     "create.after-root",
@@ -13,6 +13,8 @@ pub const FAILPOINTS: [&str; 22] = [
     "exit.before-phase",
     "load.after-import",
     "load.after-lease",
+    "pull.after-layers",
+    "pull.after-name",
     "remove.after-record",
     "remove.after-root",
     "remove.before-record",

@@ -21,8 +21,10 @@ pub struct ImageView {
     pub id: Digest,
     /// Its manifest.
     pub manifest: Descriptor,
-    /// What it is called.
+    /// What it is called: names with tags.
     pub names: Vec<Reference>,
+    /// Under which digests its repositories know it: of its manifest, or of the index that it was chosen from.
+    pub digests: Vec<Reference>,
     /// Its configuration.
     pub config: ImageConfig,
     /// Bytes of its unpacked layers.
@@ -86,33 +88,55 @@ impl Engine {
     }
 
     fn read_images(&self) -> Result<Vec<ImageView>, Error> {
-        let mut names: BTreeMap<Digest, (Descriptor, Vec<Reference>)> = BTreeMap::new();
+        let mut links: BTreeMap<Digest, Vec<(String, Descriptor)>> = BTreeMap::new();
         for (name, target) in self.shared.store.links()? {
-            let (_, list) = names.entry(target.digest.clone()).or_insert_with(|| (target, Vec::new()));
-            if let Ok(reference) = Reference::parse(&name) {
-                list.push(reference);
+            match self.manifest_of(&target) {
+                Ok(manifest) => links.entry(manifest.digest).or_default().push((name, target)),
+                Err(error) => tracing::warn!(%error, name, "an image that cannot be read"),
             }
         }
         let mut images = Vec::new();
-        for (descriptor, names) in names.into_values() {
-            match self.view_image(&descriptor, names) {
+        for (manifest, links) in links {
+            match self.view_image(&manifest, &links) {
                 Ok(image) => images.push(image),
-                Err(error) => tracing::warn!(%error, digest = %descriptor.digest, "an image that cannot be read"),
+                Err(error) => tracing::warn!(%error, digest = %manifest, "an image that cannot be read"),
             }
         }
         images.sort_by(|left, right| right.config.created.cmp(&left.config.created));
         Ok(images)
     }
 
-    fn view_image(&self, descriptor: &Descriptor, names: Vec<Reference>) -> Result<ImageView, Error> {
-        // A name may stand for images of several platforms: this host's is the one that is meant.
-        let manifest = self.shared.store.select(descriptor, &Platform::host())?;
-        let image = self.shared.store.image(&manifest.digest)?;
+    /// The manifest that a name stands for: of an index of several platforms, this host's is the one that is meant.
+    fn manifest_of(&self, target: &Descriptor) -> Result<Descriptor, Error> {
+        Ok(self.shared.store.select(target, &Platform::host())?)
+    }
+
+    /// The names of the image with this manifest, and what they point at.
+    fn links_to(&self, manifest: &Digest) -> Result<Vec<(String, Descriptor)>, Error> {
+        let leads = |target: &Descriptor| {
+            target.digest == *manifest || self.manifest_of(target).is_ok_and(|found| found.digest == *manifest)
+        };
+        Ok(self.shared.store.links()?.into_iter().filter(|(_, target)| leads(target)).collect())
+    }
+
+    fn view_image(&self, manifest: &Digest, links: &[(String, Descriptor)]) -> Result<ImageView, Error> {
+        let image = self.shared.store.image(manifest)?;
         let layers: Vec<_> = image.layers.iter().map(|layer| (layer.diff_id.clone(), layer.size)).collect();
+        let (mut names, mut digests) = (Vec::new(), Vec::new());
+        for (name, target) in links {
+            // A digest stands in for the name of an image that has none.
+            if let (Err(_), Ok(reference)) = (name.parse::<Digest>(), Reference::parse(name)) {
+                digests.push(reference.with_digest(target.digest.clone()));
+                names.extend(Some(reference).filter(|reference| reference.digest().is_none()));
+            }
+        }
+        digests.sort();
+        digests.dedup();
         Ok(ImageView {
             id: image.config_digest,
             manifest: image.descriptor,
             names,
+            digests,
             config: image.config,
             size: layers.iter().map(|(_, size)| size).sum(),
             layers,
@@ -121,10 +145,9 @@ impl Engine {
 
     pub(crate) fn find_image(&self, name: &str) -> Result<ImageView, Error> {
         if let Ok(reference) = Reference::parse(name)
-            && reference.digest().is_none()
             && let Some(target) = self.shared.store.resolve(&reference.to_string())?
         {
-            return self.view_image(&target, vec![reference]);
+            return self.view_image(&self.manifest_of(&target)?.digest, &[(reference.to_string(), target)]);
         }
         let digest = match name.rsplit_once('@') {
             Some((_, digest)) => digest,
@@ -134,14 +157,17 @@ impl Engine {
         if !is_image_id(hex) {
             // Says what is wrong with a name that cannot be one.
             Reference::parse(name)?;
-            return Err(Error::NoImage(name.to_owned()));
+            return Err(Error::no_image(name));
         }
-        let fits = |image: &ImageView| image.id.hex().starts_with(hex) || image.manifest.digest.hex() == hex;
+        let fits = |image: &ImageView| {
+            let mut digests = image.digests.iter().filter_map(Reference::digest);
+            image.id.hex().starts_with(hex) || digests.any(|digest| digest.hex() == hex)
+        };
         let mut fitting = self.read_images()?.into_iter().filter(fits);
         match (fitting.next(), fitting.next()) {
             (Some(image), None) => Ok(image),
             (Some(_), Some(_)) => Err(Error::Ambiguous(name.to_owned())),
-            _ => Err(Error::NoImage(name.to_owned())),
+            _ => Err(Error::no_image(name)),
         }
     }
 
@@ -165,21 +191,22 @@ impl Engine {
         .await
     }
 
-    /// Points a name at a manifest.
-    pub(crate) fn name_image(&self, reference: &Reference, manifest: &Descriptor) -> Result<(), Error> {
+    /// Points a name at a manifest or an index.
+    pub(crate) fn name_image(&self, reference: &Reference, target: &Descriptor) -> Result<(), Error> {
         let store = &self.shared.store;
         let name = reference.to_string();
         if let Some(old) = store.resolve(&name)?
-            && old.digest != manifest.digest
-            && store.links()?.iter().filter(|(_, target)| target.digest == old.digest).count() == 1
+            && old.digest != target.digest
+            && let Ok(manifest) = self.manifest_of(&old)
+            && self.links_to(&manifest.digest)?.len() == 1
         {
             failpoint::hit("tag.before-dangling");
-            store.link(&old.digest.to_string(), &old)?;
+            store.link(&manifest.digest.to_string(), &manifest)?;
         }
         failpoint::hit("tag.before-link");
-        store.link(&name, manifest)?;
+        store.link(&name, target)?;
         // It has a name again: the one that stood in for it is not needed.
-        store.unlink(&manifest.digest.to_string())?;
+        store.unlink(&self.manifest_of(target)?.digest.to_string())?;
         Ok(())
     }
 
@@ -195,14 +222,7 @@ impl Engine {
 
     fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
         let found = self.find_image(name)?;
-        let links: Vec<String> = self
-            .shared
-            .store
-            .links()?
-            .into_iter()
-            .filter(|(_, target)| target.digest == found.manifest.digest)
-            .map(|(link, _)| link)
-            .collect();
+        let links: Vec<String> = self.links_to(&found.manifest.digest)?.into_iter().map(|(link, _)| link).collect();
         let by_name = Reference::parse(name).ok().map(|reference| reference.to_string());
         let named = by_name.filter(|by_name| links.contains(by_name));
         let going = match &named {
@@ -223,7 +243,9 @@ impl Engine {
         for link in going {
             failpoint::hit("rmi.before-unlink");
             self.shared.store.unlink(&link)?;
-            if let Ok(reference) = Reference::parse(&link) {
+            if link.parse::<Digest>().is_err()
+                && let Ok(reference) = Reference::parse(&link)
+            {
                 self.say_image("untag", &found.id, &reference.familiar());
                 removals.push(Removal::Untagged(reference.familiar()));
             }
@@ -292,14 +314,15 @@ impl Engine {
         failpoint::hit("load.after-import");
         let mut names = Vec::new();
         for image in loaded {
-            let view = self.view_image(&image.manifest, Vec::new())?;
+            let manifest = self.manifest_of(&image.manifest)?;
+            let view = self.view_image(&manifest.digest, &[])?;
             for name in &image.names {
                 let reference = Reference::parse(name)?;
                 self.name_image(&reference, &image.manifest)?;
                 names.push(format!("Loaded image: {}", reference.familiar()));
             }
             if image.names.is_empty() {
-                self.shared.store.link(&image.manifest.digest.to_string(), &image.manifest)?;
+                self.shared.store.link(&manifest.digest.to_string(), &manifest)?;
                 names.push(format!("Loaded image ID: {}", view.id));
             }
             self.say_image("load", &view.id, &view.id.to_string());

@@ -24,6 +24,7 @@ mod life;
 mod log;
 mod merge;
 mod mounts;
+mod pull;
 mod recover;
 mod remove;
 mod settings;
@@ -41,12 +42,14 @@ pub use exec::{ExecDraft, ExecView};
 pub use failpoints::FAILPOINTS;
 pub use image::{ImageView, Progress, ProgressEvent, Removal, Usage};
 pub use log::{LogLine, LogQuery, LogStream};
+pub use pull::{PullRequest, PulledImage};
 pub use runtime::{Chunk, Size, Stream};
 pub use settings::{LogLimits, Settings};
 pub use volume::VolumeView;
 pub use workload::Created;
 
 pub use atoll_debian::UnknownVariant;
+pub use atoll_registry::{Credentials, Registries};
 
 use atoll_runtime_drivers as runtime;
 

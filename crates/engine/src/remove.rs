@@ -29,7 +29,7 @@ impl Engine {
         let _operation = entry.operation.lock().await;
         if entry.standing.borrow().removed {
             // It removed itself while this call waited: what was wanted.
-            return if force { Ok(()) } else { Err(Error::NoWorkload(name.to_owned())) };
+            return if force { Ok(()) } else { Err(Error::no_workload(name)) };
         }
         self.remove_held(&entry, volumes).await
     }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use atoll_registry::Registries;
+
 /// Where an engine keeps things and what it starts.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -15,6 +17,8 @@ pub struct Settings {
     pub cgroup_parent: Option<String>,
     /// How much of each workload's output is kept.
     pub log: LogLimits,
+    /// How registries are spoken to.
+    pub registries: Registries,
 }
 
 /// How much of each workload's output is kept.

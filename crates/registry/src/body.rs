@@ -16,6 +16,9 @@ use crate::session::{ATTEMPTS_MAX, Session, pause};
 /// Pieces that wait for the reader.
 const PIECES: usize = 32;
 
+/// Bytes after which progress is reported.
+const REPORT_EVERY: u64 = 512 << 10;
+
 /// The blocking end.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -85,8 +88,11 @@ async fn feed_once(
         if piece.is_empty() {
             continue;
         }
+        let before = *done;
         *done += piece.len() as u64;
-        report((*done).min(blob.size));
+        if before / REPORT_EVERY != *done / REPORT_EVERY {
+            report((*done).min(blob.size));
+        }
         if sender.send(Ok(piece)).await.is_err() || *done > blob.size {
             return Ok(());
         }

@@ -184,7 +184,10 @@ impl Puller<'_> {
             }
             progress(&blob.digest, Phase::Waiting);
         }
-        let layers = wanted.into_iter().map(|(blob, diff_id)| self.layer(blob, diff_id, progress));
+        let mut layers = Vec::with_capacity(wanted.len());
+        for (blob, diff_id) in wanted {
+            layers.push(self.layer(blob, diff_id, progress));
+        }
         futures_util::stream::iter(layers).buffer_unordered(LAYERS_AT_A_TIME).try_collect::<()>().await
     }
 

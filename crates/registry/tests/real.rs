@@ -22,6 +22,7 @@ impl Drop for Running {
 }
 
 /// Whether a program is installed; says so where it is not.
+#[expect(clippy::print_stdout, reason = "a test that skips says so")]
 fn has(program: &str) -> bool {
     let found = ["/usr/bin", "/usr/sbin"].iter().any(|folder| Path::new(folder).join(program).exists());
     if !found {
@@ -94,6 +95,20 @@ fn plain_http_on_the_loopback() {
     pull_into(folder.path(), &name, Path::new("/nonexistent"), &Credentials::Anonymous).expect("it is pulled");
 }
 
+/// An authority (`ca.crt`), and a certificate for `name` that it vouches for (`server.crt`, `key.pem`).
+fn make_certificates(folder: &Path, name: &str) {
+    let names = format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n");
+    std::fs::write(folder.join("names"), names).expect("it is written");
+    let openssl = |line: &str| {
+        let args: Vec<&str> = line.split(' ').collect();
+        let output = Command::new("openssl").current_dir(folder).args(&args).output().expect("openssl");
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl("req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.pem -out ca.crt");
+    openssl(&format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout key.pem -out request"));
+    openssl("x509 -req -in request -days 2 -CA ca.crt -CAkey ca.pem -CAcreateserial -extfile names -out server.crt");
+}
+
 #[test]
 fn tls_with_an_own_authority_and_a_password() {
     if !["docker-registry", "skopeo", "openssl", "htpasswd"].iter().all(|program| has(program)) {
@@ -109,62 +124,7 @@ fn tls_with_an_own_authority_and_a_password() {
         println!("skipped: this host's name {name} does not resolve");
         return;
     }
-    // An authority, and a certificate that it vouches for.
-    run(
-        "openssl",
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=authority",
-            "-keyout",
-            &path("ca.pem"),
-            "-out",
-            &path("ca.crt"),
-        ],
-    );
-    run(
-        "openssl",
-        &[
-            "req",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-subj",
-            &format!("/CN={name}"),
-            "-keyout",
-            &path("key.pem"),
-            "-out",
-            &path("request"),
-        ],
-    );
-    std::fs::write(path("names"), format!("subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n"))
-        .expect("it is written");
-    run(
-        "openssl",
-        &[
-            "x509",
-            "-req",
-            "-in",
-            &path("request"),
-            "-days",
-            "2",
-            "-CA",
-            &path("ca.crt"),
-            "-CAkey",
-            &path("ca.pem"),
-            "-CAcreateserial",
-            "-extfile",
-            &path("names"),
-            "-out",
-            &path("server.crt"),
-        ],
-    );
+    make_certificates(folder.path(), &name);
     run("htpasswd", &["-Bbc", &path("users"), "web", "secret"]);
     let more = format!(
         "http: {{addr: \":PORT\", tls: {{certificate: {}, key: {}}}}}\nauth: {{htpasswd: {{realm: here, path: {}}}}}\n",

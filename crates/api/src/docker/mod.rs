@@ -8,6 +8,7 @@
 //! resizes after the start), `ContainerIDFile` (the client writes it), SELinux labels `z` and `Z`, the consistency
 //! modes of mounts, `apparmor=unconfined`, `label=disable`. An image's own `HEALTHCHECK` is kept and not run.
 
+mod auth;
 mod bad;
 mod config;
 mod container;
@@ -28,6 +29,7 @@ mod system;
 mod time;
 mod volume;
 
+pub use auth::{REGISTRY_AUTH, RegistryAuth};
 pub use bad::{BadRequest, ErrorBody, parse};
 pub use config::{
     BindOptions, CreateRequest, CreateResponse, DeviceMapping, HostConfig, MountRequest, StrSlice, TmpfsOptions,

@@ -26,8 +26,9 @@ async fn bootstrap(Held(state): Held<State>, request: Request) -> Answer<Respons
         keyring: given(wanted.keyring).map(Into::into),
         name: wanted.name,
     };
-    Ok(progress::answer(move |reports| async move {
+    progress::answer(None, move |reports| async move {
         let image = state.engine.bootstrap(request, reports).await?;
         Ok(vec![ProgressLine { aux: Some(Aux { id: image.id.to_string() }), ..ProgressLine::default() }])
-    }))
+    })
+    .await
 }

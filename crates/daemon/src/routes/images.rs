@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use super::{State, progress};
+use super::{ForceQuery, State, progress};
 use crate::answer::{Answer, Refusal, is_true};
 
 /// Keys of the list's filters.
@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/images/json", get(list))
         .route("/images/load", post(load))
-        .route("/images/create", post(create))
+        .route("/images/create", post(super::pull::pull))
         .route("/images/{*rest}", get(look).post(change).delete(remove))
 }
 
@@ -90,13 +90,8 @@ fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Names with the manifest's digest.
 fn repo_digests(image: &ImageView) -> Vec<String> {
-    let mut names: Vec<String> =
-        image.names.iter().map(|name| format!("{}@{}", name.familiar_name(), image.manifest.digest)).collect();
-    names.sort();
-    names.dedup();
-    names
+    image.digests.iter().map(atoll_oci::Reference::familiar).collect()
 }
 
 fn created(image: &ImageView) -> i64 {
@@ -203,16 +198,10 @@ async fn change(
     Ok(StatusCode::CREATED)
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RemoveQuery {
-    force: Option<String>,
-}
-
 async fn remove(
     Held(state): Held<State>,
     Path(name): Path<String>,
-    Query(query): Query<RemoveQuery>,
+    Query(query): Query<ForceQuery>,
 ) -> Answer<Json<Vec<DeleteItem>>> {
     let removed = state.engine.remove_image(&name, is_true(query.force.as_deref())).await?;
     let item = |removal| match removal {
@@ -222,39 +211,16 @@ async fn remove(
     Ok(Json(removed.into_iter().map(item).collect()))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct CreateQuery {
-    #[serde(rename = "fromImage")]
-    from_image: String,
-    #[serde(rename = "fromSrc")]
-    from_src: String,
-    tag: String,
-}
-
-/// Pulling and importing are not here yet, and say so.
-async fn create(Query(query): Query<CreateQuery>) -> Refusal {
-    if !query.from_src.is_empty() {
-        return Refusal::new(StatusCode::NOT_IMPLEMENTED, "importing a root file system is not supported yet");
-    }
-    let name = if query.tag.is_empty() { query.from_image } else { format!("{}:{}", query.from_image, query.tag) };
-    Refusal::new(
-        StatusCode::NOT_IMPLEMENTED,
-        format!(
-            "image \"{name}\" is not here, and this version of Atoll cannot pull from a registry yet: load an archive of it (atoll load), or make a base image (atoll image bootstrap)"
-        ),
-    )
-}
-
 /// The archive is read while it is received.
 async fn load(Held(state): Held<State>, request: Request) -> Answer<Response> {
     let (pieces, received) = mpsc::channel(PIECES);
     tokio::spawn(receive(request.into_body(), pieces));
     let archive = Archive { received, piece: Bytes::new(), count: 0 };
-    Ok(progress::answer(move |reports| async move {
+    progress::answer(None, move |reports| async move {
         let loaded = state.engine.load(archive, reports).await?;
         Ok(loaded.into_iter().map(|line| ProgressLine::text(format!("{line}\n"))).collect())
-    }))
+    })
+    .await
 }
 
 async fn receive(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {

@@ -6,6 +6,7 @@ mod exec;
 mod images;
 mod networks;
 mod progress;
+mod pull;
 mod streams;
 mod system;
 mod volumes;
@@ -14,6 +15,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use serde::Deserialize;
 
 use atoll_engine::Engine;
 
@@ -23,6 +25,13 @@ use crate::answer::Refusal;
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) engine: Engine,
+}
+
+/// The query of requests that can be forced.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ForceQuery {
+    force: Option<String>,
 }
 
 /// All routes.

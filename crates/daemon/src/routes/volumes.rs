@@ -8,7 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::State;
+use super::{ForceQuery, State};
 use crate::answer::{Answer, body, is_true};
 
 /// Keys of the list's filters.
@@ -52,16 +52,10 @@ async fn inspect(Held(state): Held<State>, Path(name): Path<String>) -> Answer<J
     Ok(Json(shown(&state.engine.volume(&name)?)))
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RemoveQuery {
-    force: Option<String>,
-}
-
 async fn remove(
     Held(state): Held<State>,
     Path(name): Path<String>,
-    Query(query): Query<RemoveQuery>,
+    Query(query): Query<ForceQuery>,
 ) -> Answer<StatusCode> {
     state.engine.volume_remove(&name, is_true(query.force.as_deref())).await?;
     Ok(StatusCode::NO_CONTENT)
