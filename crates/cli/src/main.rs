@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod connect;
+mod credentials;
 mod output;
 mod request;
 mod session;

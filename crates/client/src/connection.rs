@@ -95,7 +95,20 @@ impl Client {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn stream(&self, method: Method, path: &str) -> Result<Answer, Error> {
-        self.open(method, path, empty()).await
+        self.open(request(method, path, empty())?).await
+    }
+
+    /// `POST` with a header that may be secret, answered as [`Client::stream`].
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn stream_with(&self, path: &str, header: &'static str, value: &str) -> Result<Answer, Error> {
+        let mut request = request(Method::POST, path, empty())?;
+        let mut value = hyper::header::HeaderValue::from_str(value).map_err(Error::broken)?;
+        value.set_sensitive(true);
+        let name = hyper::header::HeaderName::try_from(header).map_err(Error::broken)?;
+        request.headers_mut().insert(name, value);
+        self.open(request).await
     }
 
     /// As [`Client::stream`], with a JSON body.
@@ -103,7 +116,7 @@ impl Client {
     /// # Errors
     /// As [`Error`] has them.
     pub async fn stream_json(&self, path: &str, body: &impl Serialize) -> Result<Answer, Error> {
-        self.open(Method::POST, path, json(body)?).await
+        self.open(request(Method::POST, path, json(body)?)?).await
     }
 
     /// As [`Client::stream`], with a body that is read from `source` while it is sent.
@@ -128,7 +141,7 @@ impl Client {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        self.open(Method::POST, path, BodyExt::boxed(StreamBody::new(chunks))).await
+        self.open(request(Method::POST, path, BodyExt::boxed(StreamBody::new(chunks)))?).await
     }
 
     /// A call after which the connection carries a workload's streams.
@@ -174,8 +187,8 @@ impl Client {
         Ok((status, bytes))
     }
 
-    async fn open(&self, method: Method, path: &str, body: Body) -> Result<Answer, Error> {
-        let response = self.connect().await?.send_request(request(method, path, body)?).await.map_err(Error::broken)?;
+    async fn open(&self, request: Request<Body>) -> Result<Answer, Error> {
+        let response = self.connect().await?.send_request(request).await.map_err(Error::broken)?;
         if !is_success(response.status()) {
             return Err(refusal(response).await);
         }

@@ -149,19 +149,21 @@ impl Engine {
         {
             return self.view_image(&self.manifest_of(&target)?.digest, &[(reference.to_string(), target)]);
         }
-        let digest = match name.rsplit_once('@') {
-            Some((_, digest)) => digest,
-            None => name,
-        };
-        let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
-        if !is_image_id(hex) {
+        let hex = name.strip_prefix("sha256:").unwrap_or(name);
+        let pinned = if is_image_id(hex) {
+            None
+        } else {
             // Says what is wrong with a name that cannot be one.
-            Reference::parse(name)?;
-            return Err(Error::no_image(name));
-        }
-        let fits = |image: &ImageView| {
-            let mut digests = image.digests.iter().filter_map(Reference::digest);
-            image.id.hex().starts_with(hex) || digests.any(|digest| digest.hex() == hex)
+            let reference = Reference::parse(name)?;
+            let digest = reference.digest().cloned().ok_or_else(|| Error::no_image(name))?;
+            Some(reference.with_digest(digest))
+        };
+        let fits = |image: &ImageView| match &pinned {
+            Some(pinned) => image.digests.contains(pinned),
+            None => {
+                let mut digests = image.digests.iter().filter_map(Reference::digest);
+                image.id.hex().starts_with(hex) || digests.any(|digest| digest.hex() == hex)
+            }
         };
         let mut fitting = self.read_images()?.into_iter().filter(fits);
         match (fitting.next(), fitting.next()) {

@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, bail};
 use atoll_api::atoll::BootstrapRequest;
-use atoll_api::docker::DeleteItem;
+use atoll_api::docker::{DeleteItem, REGISTRY_AUTH};
 use atoll_client::{escape, with_query};
-use hyper::Method;
+use atoll_oci::Reference;
 
 use super::{Daemon, complain, say};
 use crate::args::{BootstrapArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant};
+use crate::credentials;
 use crate::output::progress;
 
 /// `image bootstrap`.
@@ -43,17 +44,25 @@ pub(crate) async fn bootstrap(daemon: Daemon, args: BootstrapArgs) -> Result<u8>
 
 /// `pull`.
 pub(crate) async fn pull(daemon: Daemon, args: PullArgs) -> Result<u8> {
-    get(&daemon, &args.image, args.platform.as_deref(), args.quiet).await?;
-    say(args.image)?;
+    let reference = get(&daemon, &args.image, args.platform.as_deref(), args.quiet).await?;
+    say(reference)?;
     Ok(0)
 }
 
-/// Gets an image from its registry.
-pub(crate) async fn get(daemon: &Daemon, image: &str, platform: Option<&str>, quiet: bool) -> Result<()> {
-    let query = [("fromImage", image), ("platform", platform.unwrap_or_default())];
-    let answer = daemon.stream(Method::POST, &with_query("/images/create", &query)).await?;
+/// Gets an image from its registry, with what this user knows for that.
+pub(crate) async fn get(daemon: &Daemon, image: &str, platform: Option<&str>, quiet: bool) -> Result<Reference> {
+    let reference: Reference = image.parse()?;
+    let credentials = credentials::of(reference.registry()).await?;
+    let tag = reference.digest().map(ToString::to_string).or_else(|| reference.tag().map(ToOwned::to_owned));
+    let query = [
+        ("fromImage", reference.name()),
+        ("tag", tag.unwrap_or_default()),
+        ("platform", platform.unwrap_or_default().to_owned()),
+    ];
+    let path = with_query("/images/create", &query.each_ref().map(|(key, value)| (*key, value.as_str())));
+    let answer = daemon.stream_with(&path, REGISTRY_AUTH, &credentials.to_header()).await?;
     progress::follow(answer, quiet).await?;
-    Ok(())
+    Ok(reference)
 }
 
 /// `load`.

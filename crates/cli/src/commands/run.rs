@@ -89,7 +89,7 @@ fn start_failed(error: Error) -> Result<u8> {
 async fn define(daemon: &Daemon, args: &CreateArgs, streams: Streams) -> Result<String> {
     let request = request::create(args, streams)?;
     if args.pull == Pull::Always {
-        images::get(daemon, &request.image, args.platform.as_deref(), true).await?;
+        images::get(daemon, &request.image, args.platform.as_deref(), false).await?;
     }
     let path = with_query(
         "/containers/create",
@@ -101,7 +101,8 @@ async fn define(daemon: &Daemon, args: &CreateArgs, streams: Streams) -> Result<
     let mut cid = args.cidfile.as_deref().map(open_new).transpose()?;
     let created = match daemon.post::<CreateResponse>(&path, &request).await {
         Err(Error::Refused { status: 404, message }) if args.pull == Pull::Missing && message.contains("image") => {
-            images::get(daemon, &request.image, args.platform.as_deref(), true).await?;
+            missing(&request.image);
+            images::get(daemon, &request.image, args.platform.as_deref(), false).await?;
             daemon.post::<CreateResponse>(&path, &request).await?
         }
         other => other?,
@@ -121,6 +122,11 @@ fn open_new(path: &std::path::Path) -> Result<std::fs::File> {
         }
         Err(error) => Err(error).with_context(|| path.display().to_string()),
     }
+}
+
+#[allow(clippy::print_stderr, reason = "what happens is for people, results go to standard output")]
+fn missing(image: &str) {
+    eprintln!("Unable to find image '{image}' locally");
 }
 
 #[allow(clippy::print_stderr, reason = "warnings are for people, results go to standard output")]

@@ -54,10 +54,13 @@ struct Lines {
 impl Shown for Lines {
     #[allow(clippy::print_stderr, reason = "progress is for people, results go to standard output")]
     fn show(&mut self, line: &ProgressLine) {
+        if line.id.is_empty() {
+            return eprintln!("{}", line.status);
+        }
         // The part after a colon names an item; a line for each of those would be a flood.
         let stage = line.status.split(':').next().unwrap_or_default().to_owned();
         if self.seen.insert(line.id.clone(), stage.clone()).as_ref() != Some(&stage) {
-            eprintln!("{stage}");
+            eprintln!("{}: {stage}", line.id);
         }
     }
 
@@ -72,6 +75,10 @@ struct Bars {
 
 impl Shown for Bars {
     fn show(&mut self, line: &ProgressLine) {
+        if line.id.is_empty() {
+            // A terminal that went away is nobody's loss.
+            return drop(self.all.println(&line.status));
+        }
         let bar = self.bars.entry(line.id.clone()).or_insert_with(|| {
             let style = ProgressStyle::with_template("{bar:30} {pos:>10}/{len:10} {wide_msg}");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
