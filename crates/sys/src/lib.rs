@@ -9,6 +9,8 @@ pub mod fd;
 pub mod keyring;
 pub mod loopback;
 pub mod mount;
+pub mod netlink;
+pub mod netns;
 pub mod overlay;
 pub mod pidfd;
 pub mod proc;
