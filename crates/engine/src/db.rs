@@ -112,6 +112,21 @@ impl Db {
         Ok(value)
     }
 
+    /// The value of a key, which is chosen once, as JSON; nothing is recorded when the choice fails.
+    pub(crate) fn value_or_insert<T: Serialize + DeserializeOwned>(
+        &self,
+        key: &str,
+        choose: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if let Some(text) = self.meta(key)? {
+            return decode(text.as_bytes());
+        }
+        let value = choose()?;
+        let text = String::from_utf8(encode(&value)).expect("JSON is UTF-8");
+        self.meta_or_insert(key, || text)?;
+        Ok(value)
+    }
+
     /// Writes changes in one transaction.
     pub(crate) fn apply(&self, changes: &[Change<'_>], when: When) -> Result<(), Error> {
         let mut write = self.database.begin_write()?;

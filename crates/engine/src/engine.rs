@@ -28,6 +28,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) volumes: Mutex<crate::volume::Volumes>,
+    pub(crate) networks: crate::network::Networks,
     info: Info,
 }
 
@@ -71,6 +72,7 @@ impl Engine {
             events: Events::default(),
             registry: RwLock::default(),
             volumes,
+            networks: crate::network::Networks::new(&info.id)?,
             info,
         };
         let engine = Self { shared: Arc::new(shared) };

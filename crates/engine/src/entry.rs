@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::attach::Waiting;
 use crate::exec::ExecSession;
+use crate::network::Endpoint;
 use crate::runtime::Handle;
 
 /// Where a workload stands, as it is published.
@@ -56,6 +57,8 @@ pub struct WorkloadView {
     pub phase: Phase,
     /// Why its last start failed; empty if it did not.
     pub failure: String,
+    /// Where it is on its network.
+    pub endpoint: Option<Endpoint>,
     /// Exec sessions that exist.
     pub execs: Vec<String>,
     /// The folder of its log files.

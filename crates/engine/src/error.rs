@@ -77,6 +77,9 @@ pub enum Error {
         /// The end of its output.
         said: String,
     },
+    /// A network could not be made or joined.
+    #[error("{0}")]
+    Network(#[from] atoll_net::Error),
     /// Making a base image failed.
     #[error("{0}")]
     Bootstrap(#[from] atoll_debian::Error),
@@ -116,7 +119,8 @@ impl Error {
             Self::Registry(atoll_registry::Error::NotFound { .. } | atoll_registry::Error::Platform { .. }) => {
                 Kind::NotFound
             }
-            Self::Registry(_)
+            Self::Network(_)
+            | Self::Registry(_)
             | Self::StepFailed { .. }
             | Self::Store(_)
             | Self::Bootstrap(_)

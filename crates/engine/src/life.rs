@@ -78,8 +78,11 @@ impl Engine {
             host::make_folder(&folder)?;
             host::make_folder(&run)?;
             let limits = engine.shared.settings.log;
+            let place = engine.connect(&workload, &run)?;
+            let (network, endpoint) = place.map_or((None, None), |(network, endpoint)| (Some(network), Some(endpoint)));
             Ok(Plan {
-                mounts: engine.resolve_mounts(&workload, &folder)?,
+                mounts: engine.resolve_mounts(&workload, &folder, endpoint.as_ref())?,
+                network,
                 root: crate::mounts::overlay(root, workload.life.auto_remove)?,
                 streams: Streams {
                     terminal: workload.command.terminal.then(Size::default),
@@ -107,6 +110,7 @@ impl Engine {
             handle.abandon().await;
         }
         entry.set_handle(None);
+        self.disconnect(&entry.id);
         drop(entry.take_waiting());
         let at = host::now();
         if let Err(error) = entry.advance(&Transition::Failed { code, at }) {
@@ -154,6 +158,7 @@ impl Engine {
             self.clear_run_folder(&entry.id);
         }
         self.end_execs(entry);
+        self.disconnect(&entry.id);
         if exit.oom_killed {
             self.say(entry, "oom", &[]);
         }

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use atoll_model::{Mount, MountSource, Network, Propagation, Workload};
 use atoll_store::RootFs;
 
+use crate::network::Endpoint;
 use crate::runtime::{ResolvedMount, ResolvedSource, Root};
 use crate::{Engine, Error, host};
 
 /// Where the host's own resolver configuration is.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Where systemd-resolved says which servers it asks itself.
+const UPSTREAM_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
+const HOSTS: &str = "hosts";
 /// What a workload gets where the host has none that it could use.
 const NO_RESOLVERS: &str = "# Atoll: this host names no DNS server\n";
 
@@ -38,20 +42,25 @@ pub(crate) fn overlay(root: RootFs, volatile: bool) -> Result<Root, Error> {
 
 impl Engine {
     /// The mounts of a workload, in the order in which they are made: shorter targets first.
-    pub(crate) fn resolve_mounts(&self, workload: &Workload, folder: &Path) -> Result<Vec<ResolvedMount>, Error> {
+    pub(crate) fn resolve_mounts(
+        &self,
+        workload: &Workload,
+        folder: &Path,
+        endpoint: Option<&Endpoint>,
+    ) -> Result<Vec<ResolvedMount>, Error> {
         let mut resolved = Vec::new();
         for mount in &workload.mounts {
             let source = self.resolve(mount)?;
             resolved.push(ResolvedMount { source, target: mount.target.clone(), read_only: mount.read_only });
         }
-        for (name, content) in etc_files(workload) {
+        for (name, content) in etc_files(workload, endpoint) {
             let target = format!("/etc/{name}");
             if resolved.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
                 continue;
             }
             let path = folder.join(name);
-            // What the workload wrote into it stays over a restart.
-            if !path.exists() {
+            // What the workload wrote into it stays over a restart, unless its own address is in it.
+            if !path.exists() || (name == HOSTS && endpoint.is_some()) {
                 host::write_file(&path, content.as_bytes())?;
             }
             let source = ResolvedSource::Bind { path, propagation: Propagation::Private, recursive: false };
@@ -99,14 +108,31 @@ fn check_bind(path: &Path, create: bool) -> Result<(), Error> {
 }
 
 /// The files of `/etc` that belong to a workload's place rather than to its image.
-fn etc_files(workload: &Workload) -> [(&'static str, String); 3] {
+fn etc_files(workload: &Workload, endpoint: Option<&Endpoint>) -> [(&'static str, String); 3] {
     let hostname = hostname(workload);
-    let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_else(|_| NO_RESOLVERS.to_owned());
-    let hosts = match workload.host.network {
-        Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_else(|_| hosts(&hostname)),
-        Network::None | Network::Bridge(_) => hosts(&hostname),
+    let read = |path| std::fs::read_to_string(path).ok();
+    let resolvers = read(RESOLV_CONF);
+    let (resolvers, hosts) = match workload.host.network {
+        Network::Host => (resolvers, read("/etc/hosts").unwrap_or_else(|| hosts(&hostname, None))),
+        Network::None => (resolvers, hosts(&hostname, None)),
+        Network::Bridge(_) => {
+            let reachable = resolvers.as_deref().and_then(reachable_resolvers);
+            let reachable = reachable.or_else(|| read(UPSTREAM_RESOLV_CONF).as_deref().and_then(reachable_resolvers));
+            (reachable, hosts(&hostname, endpoint))
+        }
     };
-    [("hostname", format!("{hostname}\n")), ("hosts", hosts), ("resolv.conf", resolv_conf)]
+    let resolvers = resolvers.unwrap_or_else(|| NO_RESOLVERS.to_owned());
+    [("hostname", format!("{hostname}\n")), (HOSTS, hosts), ("resolv.conf", resolvers)]
+}
+
+/// A resolver configuration without the servers of the host's own loopback, which a workload does not reach; none when no
+/// server is left.
+fn reachable_resolvers(text: &str) -> Option<String> {
+    let server = |line: &str| line.strip_prefix("nameserver").map(|rest| rest.trim().to_owned());
+    let loops = |address: &String| address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    let kept: Vec<&str> = text.lines().filter(|line| !server(line).is_some_and(|address| loops(&address))).collect();
+    let some_left = kept.iter().any(|line| server(line).is_some());
+    some_left.then(|| kept.join("\n") + "\n")
 }
 
 /// The host name that a workload sees: its own, the host's with the host's network, else its short id.
@@ -120,8 +146,27 @@ fn hostname(workload: &Workload) -> String {
     workload.id.short().to_string()
 }
 
-fn hosts(hostname: &str) -> String {
+fn hosts(hostname: &str, endpoint: Option<&Endpoint>) -> String {
+    let (own, alias) = match endpoint {
+        Some(endpoint) => (format!("{}\t{hostname}\n", endpoint.address), String::new()),
+        None => (String::new(), format!(" {hostname}")),
+    };
     format!(
-        "127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+        "127.0.0.1\tlocalhost{alias}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n{own}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reachable_resolvers;
+
+    #[test]
+    fn resolvers_of_the_loopback_are_not_for_workloads() {
+        let check = |text: &str, expected: Option<&str>| assert_eq!(reachable_resolvers(text).as_deref(), expected);
+        check("nameserver 192.0.2.1\nsearch a\n", Some("nameserver 192.0.2.1\nsearch a\n"));
+        check("nameserver 127.0.0.53\nnameserver 192.0.2.1\n", Some("nameserver 192.0.2.1\n"));
+        check("nameserver 127.0.0.53\noptions edns0\n", None);
+        check("nameserver ::1\n", None);
+        check("", None);
+    }
 }

@@ -89,6 +89,7 @@ impl Engine {
         tracing::info!(id = %entry.id.short(), pid = state.pid, "adopted");
         entry.standing.send_modify(|standing| standing.phase = phase);
         entry.set_handle(Some(handle.clone()));
+        self.adopt_endpoint(&entry.id);
         self.adopt_execs(entry, state.execs);
         let engine = self.clone();
         let entry = Arc::clone(entry);

@@ -62,6 +62,7 @@ impl Engine {
             workload: Arc::new(throwaway(id, step.command, step.layers)?),
             root: crate::mounts::overlay(root, true)?,
             mounts: step.mounts,
+            network: None,
             streams: Streams { terminal: None, stdin: false, stdin_once: false },
             log: LogPlan { folder: folder.clone(), file_bytes: limits.file_bytes, files: limits.files },
             run,

@@ -36,6 +36,12 @@ pub enum Error {
         /// Why.
         source: atoll_sys::netlink::Error,
     },
+    /// Every subnet that we would take is routed somewhere.
+    #[error("no free subnet is left for a network: use --network host or none")]
+    NoSubnet,
+    /// Every address of a network is taken.
+    #[error("no free address is left on network {0:?}: stop a container of it")]
+    NoAddress(String),
     /// The host cannot be made to pass packets on.
     #[error(
         "this host does not forward packets, and /proc/sys/net/ipv4/ip_forward cannot be set to 1: set it, or use --network host or none"

@@ -10,6 +10,7 @@
 //! same for all walls.
 
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ pub struct Fingerprint {
 }
 
 /// Everything a driver needs to know about one run of a workload.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Plan {
     /// What was asked for.
     pub workload: Arc<Workload>,
@@ -83,6 +84,8 @@ pub struct Plan {
     pub root: Root,
     /// What it sees of other folders, files like `/etc/hosts` included; made in this order.
     pub mounts: Vec<ResolvedMount>,
+    /// The network namespace that it joins, when its network is a bridge.
+    pub network: Option<OwnedFd>,
     /// Its standard streams.
     pub streams: Streams,
     /// Where its output is kept; the folder exists.

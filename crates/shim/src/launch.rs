@@ -121,7 +121,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         preserve_fds: 0,
     })
     .map_err(|error| failure::of_create(&error))?;
-    let settled = settle(&launch.run, &mut created, ours);
+    let settled = let_network_go().and_then(|()| settle(&launch.run, &mut created, ours));
     let streams = match settled {
         Ok(streams) => streams,
         Err(error) => {
@@ -139,6 +139,12 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         created,
         streams,
     })
+}
+
+/// The namespace of the workload's network ends with the workload, not with its supervisor.
+fn let_network_go() -> std::io::Result<()> {
+    let nothing = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(rustix::stdio::dup2_stdout(&nothing)?)
 }
 
 /// What is left to do once the workload is there.

@@ -36,5 +36,12 @@ pub const PROTOCOL_OLDEST: u32 = 1;
 /// what a program can be given without unsafe code.
 pub const INHERITED_FD: i32 = 0;
 
+/// The descriptor on which a supervisor finds the network namespace that its workload joins, where the specification says
+/// so by [`NETWORK_PATH`]: its standard output, which it does not need. It is let go once the workload is made.
+pub const NETWORK_FD: i32 = 1;
+
+/// [`NETWORK_FD`] as the path of a namespace.
+pub const NETWORK_PATH: &str = "/proc/self/fd/1";
+
 /// Name of the socket in a workload's run folder.
 pub const SOCKET: &str = "shim.sock";

@@ -9,8 +9,8 @@ use super::bad::{BadRequest, parse};
 use super::config::{CreateRequest, HostConfig, StrSlice, UlimitRequest};
 use super::{mounts, refuse, security};
 
-/// The network of those that name none: the daemon's default is `none` until bridges are here.
-pub const DEFAULT_NETWORK: Network = Network::None;
+/// The network of those that name none.
+pub const DEFAULT_NETWORK: &str = "bridge";
 
 /// Reads the body of `POST /containers/create` as a draft, without a name.
 ///
@@ -133,7 +133,7 @@ fn isolation(host: &HostConfig) -> Result<Isolation, BadRequest> {
 
 fn network(request: &CreateRequest) -> Result<Network, BadRequest> {
     let network = match request.host_config.network_mode.as_str() {
-        "" | "default" => DEFAULT_NETWORK,
+        "" | "default" => Network::Bridge(DEFAULT_NETWORK.to_owned()),
         "none" => Network::None,
         "host" => Network::Host,
         mode if mode.starts_with("container:") => {

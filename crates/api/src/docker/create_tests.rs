@@ -57,7 +57,7 @@ fn with(change: Value) -> Result<atoll_model::Draft, BadRequest> {
 fn the_stock_clients_plain_request_passes() {
     let draft = with(json!({})).expect("nothing special is asked for");
     assert_eq!((draft.image.as_str(), draft.command.cmd.as_slice()), ("busybox", &["true".to_owned()][..]));
-    assert_eq!(draft.host.network, Network::None);
+    assert_eq!(draft.host.network, Network::Bridge("bridge".to_owned()));
     assert_eq!(draft.command.attached, [false, true, true]);
     assert!(!draft.replace_entrypoint && draft.mounts.is_empty() && draft.resources == Default::default());
 }

@@ -19,6 +19,8 @@ use super::{human, mounts, security, time};
 pub struct Extras {
     /// Path of its log.
     pub log_path: String,
+    /// Where it is on its network, while it runs.
+    pub endpoint: EndpointSettings,
     /// Its exec sessions.
     pub execs: Vec<String>,
     /// Why its last start failed.
@@ -44,7 +46,7 @@ pub fn summary(workload: &Workload, phase: &Phase, extras: &Extras, now: Timesta
         labels: workload.labels.clone(),
         state: phase.status().to_owned(),
         status: status(phase, now),
-        network_settings: NetworkSettingsSummary { networks: networks(&network) },
+        network_settings: NetworkSettingsSummary { networks: networks(&network, &extras.endpoint) },
         host_config: HostConfigSummary { network_mode: network },
         mounts: workload.mounts.iter().map(|mount| mount_point(mount, &extras.volumes)).collect(),
     }
@@ -72,7 +74,11 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         graph_driver: GraphDriver { name: "overlay2".to_owned(), data: extras.graph.clone() },
         mounts: workload.mounts.iter().map(|mount| mount_point(mount, &extras.volumes)).collect(),
         config: config(workload),
-        network_settings: NetworkSettings { networks: networks(network), ..NetworkSettings::default() },
+        network_settings: NetworkSettings {
+            ip_address: extras.endpoint.ip_address.clone(),
+            networks: networks(network, &extras.endpoint),
+            ..NetworkSettings::default()
+        },
         ..ContainerInspect::default()
     }
 }
@@ -87,9 +93,9 @@ pub fn network_mode(network: &Network) -> &str {
     }
 }
 
-fn networks(name: &str) -> BTreeMap<String, EndpointSettings> {
+fn networks(name: &str, endpoint: &EndpointSettings) -> BTreeMap<String, EndpointSettings> {
     let network_id = super::system::network_id(name);
-    BTreeMap::from([(name.to_owned(), EndpointSettings { network_id, ..EndpointSettings::default() })])
+    BTreeMap::from([(name.to_owned(), EndpointSettings { network_id, ..endpoint.clone() })])
 }
 
 /// A command line on one line, words with spaces in quotes.

@@ -267,10 +267,10 @@ pub(super) fn network_id(name: &str) -> String {
 }
 
 impl NetworkInspect {
-    /// The networks that every host has: `none` and `host`.
+    /// A network of this host by its name and driver, without subnets.
     #[must_use]
-    pub fn predefined(created: &str) -> Vec<Self> {
-        let network = |name: &str, driver: &str| Self {
+    pub fn new(name: &str, driver: &str, created: &str) -> Self {
+        Self {
             name: name.to_owned(),
             id: network_id(name),
             created: created.to_owned(),
@@ -279,8 +279,7 @@ impl NetworkInspect {
             enable_ipv4: true,
             ipam: Ipam { driver: "default".to_owned(), ..Ipam::default() },
             ..Self::default()
-        };
-        vec![network("host", "host"), network("none", "null")]
+        }
     }
 }
 

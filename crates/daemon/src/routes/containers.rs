@@ -108,6 +108,7 @@ fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
     let root = state.engine.info().root;
     docker::Extras {
         log_path: view.log.join("log.0").display().to_string(),
+        endpoint: view.endpoint.as_ref().map(super::networks::endpoint).unwrap_or_default(),
         execs: view.execs.clone(),
         error: view.failure.clone(),
         volumes: root.join("volumes").display().to_string(),

@@ -91,7 +91,7 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         driver_status: vec![["userxattr".to_owned(), "true".to_owned()]],
         plugins: Plugins {
             volume: vec!["local".to_owned()],
-            network: vec!["host".to_owned(), "null".to_owned()],
+            network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
             log: vec!["local".to_owned()],
         },
         memory_limit: true,
@@ -118,6 +118,7 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         default_runtime: "container".to_owned(),
         // What runs goes on without the daemon, always.
         live_restore_enabled: true,
+        warnings: state.engine.network_warnings(),
         security_options: vec!["name=seccomp,profile=builtin".to_owned()],
         ..Info::default()
     }))

@@ -37,7 +37,7 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
         run: plan.run,
     };
     let short = plan.workload.id.short().to_string();
-    let (mut stream, mut child) = spawn(shim, &run, &short)?;
+    let (mut stream, mut child) = spawn(shim, &run, &short, plan.network)?;
     let result = converse(&mut stream, launch).await;
     match result {
         Ok((pid, decoder)) => {
@@ -52,7 +52,7 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
     }
 }
 
-fn spawn(shim: &Path, run: &Path, short: &str) -> Result<(UnixStream, Child), Error> {
+fn spawn(shim: &Path, run: &Path, short: &str, network: Option<OwnedFd>) -> Result<(UnixStream, Child), Error> {
     let failed = |source| Error::Spawn { program: shim.to_owned(), source };
     let log = File::create(run.join(LOG)).map_err(Error::io(format!("making {LOG} in {}", run.display())))?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(failed)?;
@@ -62,7 +62,8 @@ fn spawn(shim: &Path, run: &Path, short: &str) -> Result<(UnixStream, Child), Er
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::null())
+        // What wall::NETWORK_FD says.
+        .stdout(network.map_or_else(Stdio::null, Stdio::from))
         .stderr(Stdio::from(log))
         .kill_on_drop(false)
         .spawn()

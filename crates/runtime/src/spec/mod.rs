@@ -21,6 +21,7 @@ use atoll_model::{Network, Seccomp, Security, Ulimit, Workload};
 use atoll_oci::runtime::{
     ConsoleSize, Device, DeviceRule, Linux, LinuxSeccomp, Namespace, NamespaceType, OCI_VERSION, Process, Root, Spec,
 };
+use atoll_wall::NETWORK_PATH;
 use atoll_wall::launch::{Size, Streams};
 use atoll_wall::message::Exec;
 
@@ -113,16 +114,16 @@ pub enum Error {
     /// A system call filter that does not parse.
     #[error("the seccomp profile is invalid: {0}")]
     Seccomp(String),
-    /// Something that Docker has and this driver has not yet.
-    #[error("{0} is not supported yet")]
-    Unsupported(String),
+    /// A bridge that the workload was not given an interface on.
+    #[error("network {0:?} has no interface for this workload")]
+    NoNetwork(String),
 }
 
 impl Error {
     /// Whether it is the driver that falls short, not the request.
     #[must_use]
     pub const fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Unsupported(_) | Self::CapabilityMissing(_))
+        matches!(self, Self::CapabilityMissing(_))
     }
 }
 
@@ -159,10 +160,11 @@ pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> 
 
 fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static str]) -> Result<Linux, Error> {
     let workload = &*plan.workload;
-    let own_network = match &workload.host.network {
-        Network::None => true,
-        Network::Host => false,
-        Network::Bridge(name) => return Err(Error::Unsupported(format!("network {name:?} (use none or host)"))),
+    let network = match (&workload.host.network, &plan.network) {
+        (Network::Host, _) => None,
+        (Network::None, _) => Some(""),
+        (Network::Bridge(_), Some(_)) => Some(NETWORK_PATH),
+        (Network::Bridge(name), None) => return Err(Error::NoNetwork(name.clone())),
     };
     let security = &workload.security;
     let (masked_paths, readonly_paths) = if security.privileged || security.unmasked_paths {
@@ -174,10 +176,10 @@ fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static st
     resources.devices =
         if security.privileged { defaults::any_device() } else { defaults::device_rules(devices.rules) };
     Ok(Linux {
-        sysctl: if own_network { defaults::network_sysctls() } else { BTreeMap::new() },
+        sysctl: network.map_or_else(BTreeMap::new, |_| defaults::network_sysctls()),
         resources: Some(resources),
         cgroups_path: format!("{}/{}", host.cgroup_parent.trim_end_matches('/'), workload.id),
-        namespaces: namespaces(own_network),
+        namespaces: namespaces(network),
         devices: devices.nodes,
         seccomp: seccomp(security, capabilities, host.kernel)?,
         rootfs_propagation: mounts::root_propagation(&plan.mounts).to_owned(),
@@ -187,12 +189,13 @@ fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static st
     })
 }
 
-fn namespaces(own_network: bool) -> Vec<Namespace> {
+/// All of its own but the network's, which is the host's (none), its own (an empty path) or that of a path.
+fn namespaces(network: Option<&str>) -> Vec<Namespace> {
     use NamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
     [Mount, Pid, Ipc, Uts, Cgroup]
         .into_iter()
-        .chain(own_network.then_some(Network))
         .map(|typ| Namespace { typ, path: String::new() })
+        .chain(network.map(|path| Namespace { typ: Network, path: path.to_owned() }))
         .collect()
 }
 
