@@ -196,6 +196,7 @@ impl Drop for TempHost {
         self.stop();
         if self.cgroup.len() > "atoll-".len() {
             remove_cgroups(Path::new("/sys/fs/cgroup"), &self.cgroup, CGROUP_DEPTH);
+            remove_network(&self.cgroup);
         }
     }
 }
@@ -210,6 +211,15 @@ fn remove_cgroups(folder: &Path, name: &str, depth: usize) {
         } else if depth > 0 {
             remove_cgroups(&entry.path(), name, depth - 1);
         }
+    }
+}
+
+/// Removes the bridge and the packet filter of a root, `atoll-ID`, that a test leaves on the real host.
+fn remove_network(root: &str) {
+    let bridge = format!("atl-{}", root.trim_start_matches("atoll-"));
+    for command in [["ip", "link", "del", &bridge].as_slice(), &["nft", "delete", "table", "inet", root]] {
+        // There is none where no workload was on it, and no program to remove it with on some machines.
+        let _ = Command::new(command[0]).args(&command[1..]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 

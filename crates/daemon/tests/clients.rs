@@ -4,8 +4,8 @@ mod support;
 
 use std::process::{Command, Stdio};
 
-use atoll_testkit::TempHost;
-use support::{IMAGE, Ran, archive, docker, finish, has_docker, until};
+use atoll_testkit::{Answer, Layer, Registry, TempHost};
+use support::{IMAGE, Ran, archive, busybox, docker, finish, has_docker, until};
 
 /// A host with the image, where the stock client is there too.
 fn host() -> Option<TempHost> {
@@ -205,4 +205,87 @@ fn volumes_outlive_containers() {
     ok(&host, &["rm", "user"]);
     ok(&host, &["volume", "rm", "data"]);
     assert_eq!(ok(&host, &["volume", "ls", "-q"]), "");
+}
+
+#[test]
+fn images_are_pulled() {
+    let Some(host) = host() else { return };
+    let Some(image) = busybox() else { return };
+    let published = image.published();
+    let registry = Registry::serve(&[("1", &published)], |seen| {
+        let known = seen.path != "/v2/" && seen.path.contains("/closed/");
+        let denied = known && seen.headers.get("authorization").is_none_or(|value| value != "Basic dTpw");
+        denied.then(|| Answer::new(401, "").header("WWW-Authenticate", "Basic realm=\"x\""))
+    });
+    let name = format!("{}/team/web:1", registry.name());
+    let said = ok(&host, &["pull", &name]);
+    assert!(said.contains("Status: Downloaded newer image for"), "{said}");
+    assert!(ok(&host, &["pull", &name]).contains("Image is up to date"));
+    let digest = published.manifest["digest"].as_str().expect("text");
+    let repository = name.trim_end_matches(":1");
+    assert_eq!(
+        ok(&host, &["inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", &name]),
+        format!("[{name}] [{repository}@{digest}]")
+    );
+    assert_eq!(ok(&host, &["run", "--rm", &name, "echo", "pulled"]), "pulled");
+    ok(&host, &["rmi", &name]);
+    assert_eq!(ok(&host, &["run", "--rm", &format!("{repository}@{digest}"), "echo", "by digest"]), "by digest");
+    ok(&host, &["rmi", &format!("{repository}@{digest}")]);
+    // Not there, denied, and allowed with what the client keeps.
+    let missing = run(&host, &["pull", &format!("{repository}:2")]);
+    assert!(missing.code == Some(1) && missing.err.contains("is not on registry"), "{missing:?}");
+    let closed = format!("{}/closed/web:1", registry.name());
+    let denied = run(&host, &["pull", &closed]);
+    assert!(denied.code == Some(1) && denied.err.contains("denies access"), "{denied:?}");
+    let folder = host.root().with_file_name("docker");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let config = format!(r#"{{"auths": {{"{}": {{"auth": "dTpw"}}}}}}"#, registry.name());
+    std::fs::write(folder.join("config.json"), config).expect("it is written");
+    ok(&host, &["pull", &closed]);
+    ok(&host, &["rmi", &closed]);
+    let own = finish(
+        {
+            let mut command = support::atoll(&host, &["run", "--rm", &closed, "echo", "ours too"]);
+            command.env("DOCKER_CONFIG", &folder);
+            command
+        },
+        "",
+    );
+    assert_eq!(own.ok(), "ours too");
+}
+
+#[test]
+fn workloads_are_on_a_network() {
+    let Some(host) = host() else { return };
+    sleeper(&host, "server");
+    let address = ok(&host, &["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "server"]);
+    assert!(address.starts_with("10."), "{address}");
+    ok(&host, &["exec", "server", "ping", "-c", "1", "-W", "5", &address]);
+    ok(&host, &["run", "--rm", IMAGE, "ping", "-c", "1", "-W", "5", &address]);
+    assert!(ok(&host, &["network", "inspect", "bridge"]).contains(&address));
+    assert!(ok(&host, &["run", "--rm", IMAGE, "cat", "/etc/hosts"]).contains("10."));
+    let none = run(&host, &["run", "--rm", "--network", "none", IMAGE, "ping", "-c", "1", "-W", "1", &address]);
+    assert_ne!(none.code, Some(0));
+    let unknown = run(&host, &["run", "--rm", "--network", "nowhere", IMAGE, "true"]);
+    assert!(unknown.code == Some(125) && unknown.err.contains("network nowhere not found"), "{unknown:?}");
+    ok(&host, &["restart", "-t", "1", "server"]);
+    let after = ok(&host, &["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "server"]);
+    ok(&host, &["run", "--rm", IMAGE, "ping", "-c", "1", "-W", "5", &after]);
+}
+
+#[test]
+fn an_empty_volume_is_filled_from_the_image() {
+    let Some(host) = host() else { return };
+    let Some(image) = busybox() else { return };
+    let image = image.layer(Layer::new().folder("data").file("data/file", 0o640, "from the image"));
+    let archive = host.root().with_file_name("data.tar").display().to_string();
+    std::fs::write(&archive, image.docker_archive("data:1")).expect("it is written");
+    ok(&host, &["load", "-i", &archive]);
+    let read = |volume: &str| run(&host, &["run", "--rm", "-v", volume, "data:1", "cat", "/data/file"]);
+    assert_eq!(read("full:/data").ok(), "from the image");
+    ok(&host, &["run", "--rm", "-v", "full:/data", "data:1", "sh", "-c", "echo changed > /data/file"]);
+    assert_eq!(read("full:/data").ok(), "changed");
+    ok(&host, &["run", "--rm", "-v", "full:/elsewhere", "data:1", "cat", "/elsewhere/file"]);
+    assert_eq!(read("empty:/data:nocopy").code, Some(1));
+    assert_eq!(read("/data").ok(), "from the image");
 }

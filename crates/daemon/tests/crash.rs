@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use atoll_testkit::{Image, Layer, TempHost};
+use atoll_testkit::{Image, Layer, Registry, TempHost};
 use support::{IMAGE, archive, atoll, finish, host, until};
 
 /// An image that only these tests have, and its archive beside the host's other one.
@@ -15,7 +15,7 @@ fn other_archive(host: &TempHost) -> String {
 }
 
 /// The commands that reach a failpoint, the last of them the one that does; `None` for one that needs more than a host.
-fn commands(host: &TempHost, point: &str) -> Option<Vec<Vec<String>>> {
+fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec<String>>> {
     let own = |commands: &[&[&str]]| {
         Some(commands.iter().map(|words| words.iter().map(|word| (*word).to_owned()).collect()).collect())
     };
@@ -29,6 +29,7 @@ fn commands(host: &TempHost, point: &str) -> Option<Vec<Vec<String>>> {
         ("tag", _) => own(&[&["tag", IMAGE, "tagged:1"]]),
         ("rmi", _) => own(&[&["rmi", OTHER]]),
         ("load", _) => own(&[&["load", "-i", &other_archive(host)]]),
+        ("pull", _) => own(&[&["pull", &format!("{}/{OTHER}", registry.name())]]),
         ("volume-remove", _) => own(&[&["volume", "create", "data"], &["volume", "rm", "data"]]),
         _ => None,
     }
@@ -45,8 +46,8 @@ fn containers(host: &TempHost) -> BTreeSet<String> {
     host.ok(&["ps", "-aq", "--no-trunc"]).lines().map(str::to_owned).collect()
 }
 
-fn check(host: &mut TempHost, point: &str) -> bool {
-    let Some(commands) = commands(host, point) else { return false };
+fn check(host: &mut TempHost, registry: &Registry, point: &str) -> bool {
+    let Some(commands) = commands(host, registry, point) else { return false };
     host.ok(&["load", "-i", &other_archive(host)]);
     host.kill_daemon().expect("it ran");
     host.start_daemon(&[("ATOLL_FAILPOINT", point)]).expect("it starts with a failpoint");
@@ -88,9 +89,10 @@ fn a_daemon_killed_at_any_point_leaves_everything_whole() {
     let layer = Layer::new().file("file", 0o644, "content");
     let image = Image::new().layer(layer).config("Cmd", vec!["/file"]);
     std::fs::write(other_archive(&host), image.docker_archive(OTHER)).expect("the archive is written");
+    let registry = Registry::serve(&[("1", &image.published())], |_| None);
     let mut checked = 0;
     for point in atoll_engine::FAILPOINTS {
-        if check(&mut host, point) {
+        if check(&mut host, &registry, point) {
             checked += 1;
         } else {
             println!("skipped: {point} needs a Debian mirror");

@@ -54,16 +54,21 @@ pub(crate) fn archive(host: &TempHost) -> String {
     host.root().with_file_name("busybox.tar").display().to_string()
 }
 
-/// Writes a docker-archive of busybox; `false` where there is none.
+/// Writes a docker-archive of [`busybox`]; `false` where there is none.
 pub(crate) fn write_archive(to: &str) -> bool {
-    let rootfs = atoll_testkit::tempdir();
-    if !atoll_testkit::busybox_rootfs(rootfs.path()).expect("a root file system") {
-        return false;
-    }
-    let layer = pack(Layer::new(), rootfs.path(), "");
-    let image = Image::new().layer(layer).config("Cmd", vec!["sh"]).config("Env", vec!["PATH=/bin"]);
+    let Some(image) = busybox() else { return false };
     std::fs::write(to, image.docker_archive(IMAGE)).expect("the archive is written");
     true
+}
+
+/// An image of busybox, where that is installed.
+pub(crate) fn busybox() -> Option<Image> {
+    let rootfs = atoll_testkit::tempdir();
+    if !atoll_testkit::busybox_rootfs(rootfs.path()).expect("a root file system") {
+        return None;
+    }
+    let layer = pack(Layer::new(), rootfs.path(), "");
+    Some(Image::new().layer(layer).config("Cmd", vec!["sh"]).config("Env", vec!["PATH=/bin"]))
 }
 
 fn pack(mut layer: Layer, root: &Path, below: &str) -> Layer {
