@@ -127,9 +127,18 @@ impl Image {
     /// What `docker save` writes (Docker 1.10 to 24): `manifest.json`, the configuration, uncompressed layers.
     #[must_use]
     pub fn docker_archive(&self, name: &str) -> Vec<u8> {
+        self.docker_archive_of(name, self.layers.iter().map(Layer::tar).collect())
+    }
+
+    /// The same with gzip-compressed layers, which `docker load` takes too.
+    #[must_use]
+    pub fn docker_archive_packed(&self, name: &str) -> Vec<u8> {
+        self.docker_archive_of(name, self.layers.iter().map(|layer| gzip(&layer.tar())).collect())
+    }
+
+    fn docker_archive_of(&self, name: &str, tars: Vec<Vec<u8>>) -> Vec<u8> {
         let config = self.config_file();
         let config_name = format!("{}.json", hex(&config));
-        let tars: Vec<Vec<u8>> = self.layers.iter().map(Layer::tar).collect();
         let names: Vec<String> =
             tars.iter().enumerate().map(|(at, tar)| format!("{}{at}/layer.tar", &hex(tar)[..16])).collect();
         let manifest = json!([{"Config": config_name, "RepoTags": [name], "Layers": names}]);

@@ -1,12 +1,13 @@
-//! The repository's own tool: `cargo xtask tidy` and `cargo xtask fuzz`.
+//! The repository's own tool: `cargo xtask tidy`, `cargo xtask fuzz` and `cargo xtask bench`.
 //!
 //! `tidy` holds the tree against docs/ARCHITECTURE.md's rules (crate edges, budgets, opening comments) and prints what
-//! breaks them; `fuzz` builds the targets of `fuzz/` with coverage on stable Rust and runs each for a while. Left out for
-//! now: benchmarks against peers and releases.
+//! breaks them; `fuzz` builds the targets of `fuzz/` with coverage on stable Rust and runs each for a while;
+//! `bench` measures against peers. Left out for now: releases.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
+mod bench;
 mod fuzz;
 mod tidy;
 
@@ -27,6 +28,14 @@ struct Cli {
 enum Task {
     /// Hold the tree against the rules of the design.
     Tidy,
+    /// Measure against the programs people use today.
+    Bench {
+        /// Which: run, runtime, memory, load; all unless named.
+        names: Vec<String>,
+        /// How often each candidate has its turn.
+        #[arg(long, default_value_t = 30)]
+        rounds: u32,
+    },
     /// Run every fuzz target from its corpus.
     Fuzz {
         /// How long each target runs, in seconds.
@@ -42,6 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let root = root();
     match Cli::parse().task {
         Task::Tidy => tidy::run(&root),
+        Task::Bench { names, rounds } => bench::run(&names, rounds).map(|()| ExitCode::SUCCESS),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()).map(|()| ExitCode::SUCCESS),
     }
 }

@@ -49,7 +49,8 @@ pub(super) const TABLE: &[(&str, &[&str])] = &[
     ),
     ("cli", &["api", "client", "model", "oci"]),
     ("testkit", &[]),
-    ("xtask", &[]),
+    // Its benchmarks run on the temporary hosts and tiny images that tests have.
+    ("xtask", &["testkit"]),
 ];
 
 /// One package of the workspace.

@@ -1,0 +1,56 @@
+//! `cargo xtask bench`: Atoll against the programs people use today, installed from Debian's packages.
+//!
+//! Candidates of one benchmark take turns, round by round, so that what else the machine does hits all of them; what counts
+//! are medians and their ratios to the first candidate. The result is a table in Markdown, for `docs/BENCHMARKS.md`. Needs
+//! root; a peer that is not installed is left out and named.
+
+mod load;
+mod measure;
+mod memory;
+mod peers;
+mod run;
+mod runtime;
+
+use anyhow::{Result, ensure};
+use atoll_testkit::{Image, Layer};
+
+use measure::Table;
+
+/// What can be measured.
+const ALL: [&str; 4] = ["run", "runtime", "memory", "load"];
+
+/// Runs the benchmarks named, or all, each for so many rounds.
+pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
+    for name in names {
+        ensure!(ALL.contains(&name.as_str()), "no benchmark {name:?}: there are {}", ALL.join(", "));
+    }
+    ensure!(atoll_testkit::require_root(), "benchmarks make containers: run them as root");
+    println!("{}\n", measure::machine()?);
+    let wanted = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    if wanted("run") {
+        print(&run::bench(rounds)?);
+    }
+    if wanted("runtime") {
+        print(&runtime::bench(rounds)?);
+    }
+    if wanted("memory") {
+        print(&memory::bench()?);
+    }
+    if wanted("load") {
+        print(&load::bench(rounds.div_ceil(10))?);
+    }
+    Ok(())
+}
+
+fn print(table: &Table) {
+    println!("{table}");
+}
+
+/// The image that containers run in: busybox alone.
+fn busybox() -> Result<Image> {
+    let layer = Layer::new().folder("bin").file("bin/busybox", 0o755, std::fs::read("/bin/busybox")?);
+    let layer = ["sh", "true", "sleep"]
+        .into_iter()
+        .fold(layer, |layer, applet| layer.symlink(&format!("bin/{applet}"), "busybox"));
+    Ok(Image::new().layer(layer).config("Env", vec!["PATH=/bin"]))
+}
