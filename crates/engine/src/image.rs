@@ -58,15 +58,6 @@ pub struct ProgressEvent {
     pub total: Option<u64>,
 }
 
-/// What the state takes on the disk.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Usage {
-    /// Bytes of unpacked layers.
-    pub layers: u64,
-    /// Bytes of blobs.
-    pub blobs: u64,
-}
-
 impl Engine {
     /// Every image, newest first.
     ///
@@ -330,16 +321,6 @@ impl Engine {
             self.say_image("load", &view.id, &view.id.to_string());
         }
         Ok(names)
-    }
-
-    /// What the state takes on the disk.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub async fn usage(&self) -> Result<Usage, Error> {
-        let store = self.shared.store.clone();
-        let usage = host::blocking(move || store.usage()).await?;
-        Ok(Usage { layers: usage.layer_bytes, blobs: usage.blob_bytes })
     }
 
     pub(crate) fn say_image(&self, action: &str, id: &Digest, name: &str) {

@@ -30,6 +30,7 @@ mod recover;
 mod remove;
 mod settings;
 mod step;
+mod usage;
 mod volume;
 mod workload;
 
@@ -41,12 +42,13 @@ pub use error::{Error, Kind};
 pub use events::EventStream;
 pub use exec::{ExecDraft, ExecView};
 pub use failpoints::FAILPOINTS;
-pub use image::{ImageView, Progress, ProgressEvent, Removal, Usage};
+pub use image::{ImageView, Progress, ProgressEvent, Removal};
 pub use log::{LogLine, LogQuery, LogStream};
 pub use network::{Endpoint, NetworkView};
 pub use pull::{PullRequest, PulledImage};
 pub use runtime::{Chunk, Size, Stream};
 pub use settings::{LogLimits, Settings};
+pub use usage::Usage;
 pub use volume::VolumeView;
 pub use workload::Created;
 

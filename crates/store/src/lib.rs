@@ -48,6 +48,7 @@ pub use lease::Lease;
 pub use root::RootFs;
 pub use stage::LayerWriter;
 pub use sweep::{Swept, Usage};
+pub use tree::disk_bytes;
 
 /// The store of one host. Clones share it; every method may be called from any thread and may block on the disk.
 #[derive(Clone, Debug)]

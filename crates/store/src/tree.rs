@@ -136,7 +136,10 @@ fn lift(folder: &OwnedFd, name: &CString, top: &OwnedFd, lifted: &mut u64) -> Re
 }
 
 /// Bytes that the files below a folder occupy on disk, hard links counted once.
-pub(crate) fn disk_bytes(path: &Path) -> Result<u64> {
+///
+/// # Errors
+/// A folder cannot be read; one that goes away meanwhile is none.
+pub fn disk_bytes(path: &Path) -> Result<u64> {
     let mut seen = std::collections::HashSet::new();
     let mut total = 0u64;
     let mut queue = vec![path.to_path_buf()];

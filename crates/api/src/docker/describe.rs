@@ -19,6 +19,8 @@ use super::{human, mounts, security, time};
 pub struct Extras {
     /// Path of its log.
     pub log_path: String,
+    /// Bytes that it has written, and those with its image's, where they were asked for.
+    pub sizes: Option<(u64, u64)>,
     /// Where it is on its network, while it runs.
     pub endpoint: EndpointSettings,
     /// Its exec sessions.
@@ -49,6 +51,8 @@ pub fn summary(workload: &Workload, phase: &Phase, extras: &Extras, now: Timesta
         network_settings: NetworkSettingsSummary { networks: networks(&network, &extras.endpoint) },
         host_config: HostConfigSummary { network_mode: network },
         mounts: workload.mounts.iter().map(|mount| mount_point(mount, &extras.volumes)).collect(),
+        size_rw: extras.sizes.map(|(written, _)| written),
+        size_root_fs: extras.sizes.map(|(_, all)| all),
     }
 }
 
@@ -73,6 +77,8 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         host_config: host_config(workload),
         graph_driver: GraphDriver { name: "overlay2".to_owned(), data: extras.graph.clone() },
         mounts: workload.mounts.iter().map(|mount| mount_point(mount, &extras.volumes)).collect(),
+        size_rw: extras.sizes.map(|(written, _)| written),
+        size_root_fs: extras.sizes.map(|(_, all)| all),
         config: config(workload),
         network_settings: NetworkSettings {
             ip_address: extras.endpoint.ip_address.clone(),

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::{CreateArgs, RunArgs};
 
-/// The commands about containers, under their noun.
+/// The commands about containers that are spelled alike with their noun and without.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ContainerCommand {
+pub(crate) enum ContainerVerb {
     /// Make a container from an image and run a program in it
     Run(RunArgs),
     /// Make a container without starting it
@@ -29,11 +29,6 @@ pub(crate) enum ContainerCommand {
     Pause(TargetsArgs),
     /// Thaw all processes of containers
     Unpause(TargetsArgs),
-    /// List containers
-    #[command(visible_aliases = ["list", "ps"])]
-    Ls(PsArgs),
-    /// Everything that is known of containers
-    Inspect(InspectArgs),
     /// What a container has written
     Logs(LogsArgs),
     /// Run another program in a running container
@@ -42,8 +37,22 @@ pub(crate) enum ContainerCommand {
     Attach(AttachArgs),
 }
 
+/// The commands about containers, under their noun.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
+pub(crate) enum ContainerCommand {
+    #[command(flatten)]
+    Verb(ContainerVerb),
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(PsArgs),
+    /// Everything that is known of containers
+    Inspect(InspectArgs),
+}
+
 /// Containers by name or id.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll wait web db; atoll pause web; atoll unpause web")]
 pub(crate) struct TargetsArgs {
     /// Names, ids or beginnings of ids
     #[arg(required = true, value_name = "CONTAINER")]
@@ -108,6 +117,7 @@ pub(crate) struct RemoveArgs {
 
 /// Flags of `rename`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll rename web web-old")]
 pub(crate) struct RenameArgs {
     /// Its name or id
     pub(crate) container: String,

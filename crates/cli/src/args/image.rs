@@ -4,27 +4,34 @@ use clap::{Args, Subcommand};
 
 use super::InspectArgs;
 
-/// The commands about images, under their noun.
+/// The commands about images that are spelled alike with their noun and without.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ImageCommand {
-    /// Make a base image from a Debian mirror
-    Bootstrap(BootstrapArgs),
-    /// List images
-    #[command(visible_alias = "list")]
-    Ls(ImagesArgs),
+pub(crate) enum ImageVerb {
     /// Get an image from a registry
     Pull(PullArgs),
     /// Take in images from an archive
     Load(LoadArgs),
     /// Give an image another name
     Tag(TagArgs),
+    /// The steps that an image was made in
+    History(HistoryArgs),
+}
+
+/// The commands about images, under their noun.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Make a base image from a Debian mirror
+    Bootstrap(BootstrapArgs),
+    #[command(flatten)]
+    Verb(ImageVerb),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(ImagesArgs),
     /// Take images away
     #[command(visible_alias = "remove")]
     Rm(RmiArgs),
     /// Everything that is known of images
     Inspect(InspectArgs),
-    /// The steps that an image was made in
-    History(HistoryArgs),
 }
 
 /// Flags of `image bootstrap`.
@@ -99,14 +106,15 @@ pub(crate) struct ImagesArgs {
 
 /// Flags of `pull`.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll pull debian:13\n  atoll pull registry.example:5000/team/web@sha256:…")]
 pub(crate) struct PullArgs {
     /// Platform of the image, such as linux/arm64
     #[arg(long)]
     pub(crate) platform: Option<String>,
-    /// Only ids
+    /// No progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// The image
+    /// The image, with a tag or a digest
     pub(crate) image: String,
 }
 
@@ -124,6 +132,7 @@ pub(crate) struct LoadArgs {
 
 /// Flags of `tag`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll tag demo registry.example/team/demo:1")]
 pub(crate) struct TagArgs {
     /// The image
     pub(crate) source: String,
@@ -133,6 +142,7 @@ pub(crate) struct TagArgs {
 
 /// Flags of `rmi`.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll rmi demo\n  atoll rmi -f $(atoll images -q --filter dangling=true)")]
 pub(crate) struct RmiArgs {
     /// Also those that have several names or that ended containers use
     #[arg(short, long)]
@@ -144,6 +154,7 @@ pub(crate) struct RmiArgs {
 
 /// Flags of `history`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll history demo")]
 pub(crate) struct HistoryArgs {
     /// Only ids
     #[arg(short, long)]

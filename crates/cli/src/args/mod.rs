@@ -7,15 +7,16 @@ mod system;
 pub(crate) mod values;
 
 pub(crate) use container::{
-    AttachArgs, ContainerCommand, ExecArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RemoveArgs, RenameArgs, StartArgs,
-    StopArgs, TargetsArgs,
+    AttachArgs, ContainerCommand, ContainerVerb, ExecArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RemoveArgs,
+    RenameArgs, StartArgs, StopArgs, TargetsArgs,
 };
 pub(crate) use create::{CreateArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, TrustArgs};
 pub(crate) use image::{
-    BootstrapArgs, HistoryArgs, ImageCommand, ImagesArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant,
+    BootstrapArgs, HistoryArgs, ImageCommand, ImageVerb, ImagesArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant,
 };
 pub(crate) use system::{
-    DfArgs, EventsArgs, FormatArgs, SystemCommand, VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeRemoveArgs,
+    DfArgs, EventsArgs, FormatArgs, SystemCommand, SystemVerb, VolumeCommand, VolumeCreateArgs, VolumeListArgs,
+    VolumeRemoveArgs,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -66,66 +67,32 @@ pub(crate) struct Global {
 /// Every command. Those that Docker has are spelled as Docker's.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make a container from an image and run a program in it
-    Run(RunArgs),
-    /// Make a container without starting it
-    Create(CreateArgs),
-    /// Start containers
-    Start(StartArgs),
-    /// Ask containers to end, and kill those that do not
-    Stop(StopArgs),
-    /// Stop containers and start them again
-    Restart(StopArgs),
-    /// Send a signal to containers
-    Kill(KillArgs),
-    /// Take containers away
-    Rm(RemoveArgs),
-    /// Wait for containers to end, and print their exit codes
-    Wait(TargetsArgs),
-    /// Give a container another name
-    Rename(RenameArgs),
-    /// Freeze all processes of containers
-    Pause(TargetsArgs),
-    /// Thaw all processes of containers
-    Unpause(TargetsArgs),
+    #[command(flatten)]
+    Container(ContainerVerb),
     /// List containers
     Ps(PsArgs),
     /// Everything that is known of containers, images or volumes
     Inspect(InspectArgs),
-    /// What a container has written
-    Logs(LogsArgs),
-    /// What happens on the host
-    Events(EventsArgs),
-    /// Run another program in a running container
-    Exec(ExecArgs),
-    /// Couple this terminal to a running container
-    Attach(AttachArgs),
     /// The same commands by the name of what they are about
-    #[command(subcommand)]
-    Container(ContainerCommand),
-    /// Images: make, load, list, name, remove
-    #[command(subcommand)]
-    Image(ImageCommand),
+    #[command(subcommand, name = "container")]
+    ContainerNoun(ContainerCommand),
+    /// Images: make, get, load, list, name, remove
+    #[command(subcommand, name = "image")]
+    ImageNoun(ImageCommand),
+    #[command(flatten)]
+    Image(ImageVerb),
     /// List images
     Images(ImagesArgs),
-    /// Get an image from a registry
-    Pull(PullArgs),
-    /// Take in images from an archive
-    Load(LoadArgs),
-    /// Give an image another name
-    Tag(TagArgs),
     /// Take images away
     Rmi(RmiArgs),
-    /// The steps that an image was made in
-    History(HistoryArgs),
     /// Volumes: make, list, remove
     #[command(subcommand)]
     Volume(VolumeCommand),
     /// The host: facts, disk usage, events
-    #[command(subcommand)]
-    System(SystemCommand),
-    /// Facts about the host and the daemon
-    Info(FormatArgs),
+    #[command(subcommand, name = "system")]
+    SystemNoun(SystemCommand),
+    #[command(flatten)]
+    System(SystemVerb),
     /// Versions of this program and of the daemon
     Version(FormatArgs),
     /// Print a completion script for a shell

@@ -21,6 +21,7 @@ pub(crate) enum VolumeCommand {
 
 /// Flags of `volume create`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll volume create --label team=web data")]
 pub(crate) struct VolumeCreateArgs {
     /// Write something on it
     #[arg(short, long, value_name = "KEY[=VALUE]")]
@@ -31,6 +32,7 @@ pub(crate) struct VolumeCreateArgs {
 
 /// Flags of `volume ls`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll volume ls -q --filter dangling=true")]
 pub(crate) struct VolumeListArgs {
     /// Only names
     #[arg(short, long)]
@@ -45,6 +47,7 @@ pub(crate) struct VolumeListArgs {
 
 /// Flags of `volume rm`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll volume rm data")]
 pub(crate) struct VolumeRemoveArgs {
     /// No error for those that are not there
     #[arg(short, long)]
@@ -54,15 +57,22 @@ pub(crate) struct VolumeRemoveArgs {
     pub(crate) names: Vec<String>,
 }
 
+/// The commands about the host that are spelled alike with their noun and without.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SystemVerb {
+    /// Facts about the host and the daemon
+    Info(FormatArgs),
+    /// What happens on the host
+    Events(EventsArgs),
+}
+
 /// The commands about the host.
 #[derive(Debug, Subcommand)]
 pub(crate) enum SystemCommand {
-    /// Facts about the host and the daemon
-    Info(FormatArgs),
-    /// What takes how much of the disk
+    #[command(flatten)]
+    Verb(SystemVerb),
+    /// What images, containers and volumes take on the disk
     Df(DfArgs),
-    /// What happens on the host
-    Events(EventsArgs),
 }
 
 /// A format for one thing.

@@ -1,15 +1,14 @@
 //! Commands on containers that exist.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use atoll_api::docker::{ContainerInspect, WaitResponse};
 use atoll_client::{Error, escape, with_query};
-use hyper::Method;
 
-use super::run::{begin, code};
+use super::run::{Followed, follow};
 use super::{Daemon, complain, say};
 use crate::args::{AttachArgs, KillArgs, RemoveArgs, RenameArgs, StartArgs, StopArgs, TargetsArgs};
 use crate::request::Streams;
-use crate::session::{Coupling, Ended};
+use crate::session::Coupling;
 
 fn path(name: &str, action: &str) -> String {
     format!("/containers/{}/{action}", escape(name))
@@ -51,21 +50,9 @@ pub(crate) async fn start(daemon: Daemon, args: StartArgs) -> Result<u8> {
     let id = inspect.id;
     let streams = Streams { stdin: args.interactive && inspect.config.open_stdin, stdout: true, stderr: true };
     let coupling = Coupling { terminal: inspect.config.tty, stdin: streams.stdin, detach_keys: args.detach_keys };
-    let terminal = coupling.terminal;
-    let mut session = begin(&daemon, &id, streams, coupling).await?;
-    let wait = with_query(&path(&id, "wait"), &[("condition", "next-exit")]);
-    let mut exit = daemon.stream(Method::POST, &wait).await?;
-    daemon.order(&path(&id, "start")).await?;
-    if terminal {
-        session.follow_size(&daemon, path(&id, "resize"));
-    } else {
-        session.pass_signals(&daemon, &id);
-    }
-    if session.ended().await? == Ended::Detached {
-        return Ok(0);
-    }
-    let exit: WaitResponse = exit.line().await?.context("the daemon did not say how the container ended")?;
-    Ok(code(exit.status_code))
+    let followed = Followed { id: &id, streams, coupling, condition: "next-exit", pass_signals: true };
+    let start = async || daemon.order(&path(&id, "start")).await.map(drop);
+    Ok(follow(&daemon, followed, start).await??)
 }
 
 /// `stop` and `restart`.
@@ -133,20 +120,7 @@ pub(crate) async fn attach(daemon: Daemon, args: AttachArgs) -> Result<u8> {
     }
     let id = inspect.id;
     let streams = Streams { stdin: !args.no_stdin && inspect.config.open_stdin, stdout: true, stderr: true };
-    let terminal = inspect.config.tty;
-    let coupling = Coupling { terminal, stdin: streams.stdin, detach_keys: args.detach_keys };
-    // Before the streams: its end may come with theirs, and then it is not asked for in vain.
-    let wait = with_query(&path(&id, "wait"), &[("condition", "next-exit")]);
-    let mut exit = daemon.stream(Method::POST, &wait).await?;
-    let mut session = begin(&daemon, &id, streams, coupling).await?;
-    if terminal {
-        session.follow_size(&daemon, path(&id, "resize"));
-    } else if args.sig_proxy {
-        session.pass_signals(&daemon, &id);
-    }
-    if session.ended().await? == Ended::Detached {
-        return Ok(0);
-    }
-    let exit: WaitResponse = exit.line().await?.context("the daemon did not say how the container ended")?;
-    Ok(code(exit.status_code))
+    let coupling = Coupling { terminal: inspect.config.tty, stdin: streams.stdin, detach_keys: args.detach_keys };
+    let followed = Followed { id: &id, streams, coupling, condition: "next-exit", pass_signals: args.sig_proxy };
+    Ok(follow(&daemon, followed, async || Ok(())).await??)
 }

@@ -1,7 +1,6 @@
 //! `run` and `create`.
 //!
-//! A run in the foreground is coupled before it is started, and waited for before that, so that neither output nor the
-//! exit of a program that ends at once is missed.
+//! [`follow`] is what `start` and `attach` use too.
 
 use std::io::Write;
 
@@ -31,35 +30,65 @@ pub(crate) async fn run(daemon: Daemon, args: RunArgs) -> Result<u8> {
         say(&id)?;
         return Ok(0);
     }
-    let terminal = args.create.program.tty;
-    let coupling = Coupling { terminal, stdin: streams.stdin, detach_keys: args.detach_keys };
-    let mut session = begin(&daemon, &id, streams, coupling).await?;
+    let coupling = Coupling { terminal: args.create.program.tty, stdin: streams.stdin, detach_keys: args.detach_keys };
     let condition = if args.create.rm { "removed" } else { "next-exit" };
+    let followed = Followed { id: &id, streams, coupling, condition, pass_signals: args.sig_proxy };
+    match follow(&daemon, followed, async || start(&daemon, &id).await).await? {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            if args.create.rm {
+                // Docker removes what it could not start; the reason for that is the error that is told.
+                drop(daemon.remove(&with_query(&format!("/containers/{id}"), &[("force", "1")])).await);
+            }
+            start_failed(error)
+        }
+    }
+}
+
+/// A container whose run is followed from this terminal.
+pub(crate) struct Followed<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) streams: Streams,
+    pub(crate) coupling: Coupling,
+    /// What counts as its end, as the API's `wait` names it.
+    pub(crate) condition: &'a str,
+    /// Whether signals of ours are passed on where it has no terminal.
+    pub(crate) pass_signals: bool,
+}
+
+/// Couples this terminal to a container, lets it start, and follows it to its end: its exit code, or why it did not start.
+///
+/// Waiting begins first and the start comes last, so that neither output nor the exit of a program that ends at once is
+/// missed.
+pub(crate) async fn follow(
+    daemon: &Daemon,
+    followed: Followed<'_>,
+    start: impl AsyncFnOnce() -> Result<(), Error>,
+) -> Result<Result<u8, Error>> {
+    let Followed { id, streams, coupling, condition, pass_signals } = followed;
+    let terminal = coupling.terminal;
     let wait = with_query(&format!("/containers/{id}/wait"), &[("condition", condition)]);
     let mut exit = daemon.stream(Method::POST, &wait).await?;
-    if let Err(error) = start(&daemon, &id).await {
-        if args.create.rm {
-            // Docker removes what it could not start; the reason for that is the error that is told.
-            drop(daemon.remove(&with_query(&format!("/containers/{id}"), &[("force", "1")])).await);
-        }
-        drop(session);
-        return start_failed(error);
+    let mut session = begin(daemon, id, streams, coupling).await?;
+    if let Err(error) = start().await {
+        return Ok(Err(error));
     }
     if terminal {
-        send_size(&daemon, &format!("/containers/{id}/resize")).await;
-        session.follow_size(&daemon, format!("/containers/{id}/resize"));
-    } else if args.sig_proxy {
-        session.pass_signals(&daemon, &id);
+        let path = format!("/containers/{id}/resize");
+        send_size(daemon, &path).await;
+        session.follow_size(daemon, path);
+    } else if pass_signals {
+        session.pass_signals(daemon, id);
     }
     if session.ended().await? == Ended::Detached {
-        return Ok(0);
+        return Ok(Ok(0));
     }
     let exit: WaitResponse = exit.line().await?.context("the daemon did not say how the container ended")?;
-    Ok(code(exit.status_code))
+    Ok(Ok(code(exit.status_code)))
 }
 
 /// Couples this terminal to a container.
-pub(crate) async fn begin(daemon: &Daemon, id: &str, streams: Streams, coupling: Coupling) -> Result<Session> {
+async fn begin(daemon: &Daemon, id: &str, streams: Streams, coupling: Coupling) -> Result<Session> {
     let flag = |on| if on { "1" } else { "" };
     let path = with_query(
         &format!("/containers/{id}/attach"),

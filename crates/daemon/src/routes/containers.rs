@@ -1,9 +1,11 @@
 //! `/containers`: defining, looking at, starting and ending.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use atoll_api::docker::{self, ContainerSummary, CreateRequest, CreateResponse, Filters, RenameQuery, TopResponse};
 use atoll_engine::{Size, WaitCondition, WorkloadView};
+use atoll_model::WorkloadId;
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -42,6 +44,13 @@ struct ListQuery {
     all: Option<String>,
     limit: Option<usize>,
     filters: Option<String>,
+    size: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct InspectQuery {
+    size: Option<String>,
 }
 
 async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ContainerSummary>>> {
@@ -52,7 +61,12 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     let chosen = choose(&views, &filters)?;
     let shown = chosen.into_iter().filter(|view| all || view.phase.is_live()).take(limit.unwrap_or(usize::MAX));
     let now = SystemTime::now().into();
-    Ok(Json(shown.map(|view| docker::summary(&view.workload, &view.phase, &extras(&state, view), now)).collect()))
+    let sizes = if is_true(query.size.as_deref()) { sizes(&state).await? } else { BTreeMap::new() };
+    let summary = |view: &WorkloadView| {
+        let extras = docker::Extras { sizes: sizes.get(&view.workload.id).copied(), ..extras(&state, view) };
+        docker::summary(&view.workload, &view.phase, &extras, now)
+    };
+    Ok(Json(shown.map(summary).collect()))
 }
 
 /// The workloads that all filters let through, in the same order: newest first.
@@ -104,6 +118,19 @@ fn has_mount(mount: &atoll_model::Mount, wanted: &str) -> bool {
     mount.target == wanted || source == Some(wanted)
 }
 
+/// What each workload has written, and that with what its image has, in bytes.
+pub(super) async fn sizes(state: &State) -> Answer<BTreeMap<WorkloadId, (u64, u64)>> {
+    let written = state.engine.workload_sizes().await?;
+    let images: BTreeMap<_, _> =
+        state.engine.images().await?.into_iter().map(|image| (image.manifest.digest, image.size)).collect();
+    let size = |view: &WorkloadView| {
+        let workload = &view.workload;
+        let own = written.get(&workload.id).copied().unwrap_or(0);
+        (workload.id.clone(), (own, own + images.get(&workload.image.manifest).copied().unwrap_or(0)))
+    };
+    Ok(state.engine.list().iter().map(size).collect())
+}
+
 fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
     let root = state.engine.info().root;
     docker::Extras {
@@ -131,9 +158,15 @@ async fn create(Held(state): Held<State>, Query(query): Query<CreateQuery>, requ
     Ok((StatusCode::CREATED, Json(response)).into_response())
 }
 
-async fn inspect(Held(state): Held<State>, Path(name): Path<String>) -> Answer<Json<docker::ContainerInspect>> {
+async fn inspect(
+    Held(state): Held<State>,
+    Path(name): Path<String>,
+    Query(query): Query<InspectQuery>,
+) -> Answer<Json<docker::ContainerInspect>> {
     let view = state.engine.inspect(&name)?;
-    Ok(Json(docker::inspect(&view.workload, &view.phase, &extras(&state, &view))))
+    let sizes = if is_true(query.size.as_deref()) { sizes(&state).await? } else { BTreeMap::new() };
+    let extras = docker::Extras { sizes: sizes.get(&view.workload.id).copied(), ..extras(&state, &view) };
+    Ok(Json(docker::inspect(&view.workload, &view.phase, &extras)))
 }
 
 async fn start(Held(state): Held<State>, Path(name): Path<String>) -> Answer<StatusCode> {

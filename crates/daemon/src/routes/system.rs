@@ -7,6 +7,7 @@ use atoll_api::docker::{
     self, API_VERSION, Component, EventQuery, Filters, Info, MIN_API_VERSION, Plugins, Runtime, Version, event_message,
     matches_event, parse_time,
 };
+use atoll_engine::{ImageView, VolumeView, WorkloadView};
 use atoll_model::{Phase, Timestamp};
 use axum::extract::{Query, State as Held};
 use axum::http::{StatusCode, header};
@@ -162,15 +163,30 @@ async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> An
 
 async fn disk_usage(Held(state): Held<State>) -> Answer<Json<Value>> {
     let usage = state.engine.usage().await?;
+    let sizes = super::containers::sizes(&state).await?;
     let views = state.engine.list();
-    let images: Vec<Value> = state.engine.images().await?.iter().map(|image| {
+    let image = |image: &ImageView| {
         let users = views.iter().filter(|view| view.workload.image.manifest == image.manifest.digest).count();
-        json!({"Id": image.id, "Size": image.size, "Containers": users, "RepoTags": image.names.iter().map(|name| name.familiar()).collect::<Vec<_>>()})
-    }).collect();
-    let containers: Vec<Value> = views.iter().map(|view| {
-        json!({"Id": view.workload.id, "Names": [format!("/{}", view.workload.name)], "State": view.phase.status(), "Image": view.workload.image.name})
-    }).collect();
-    let volumes: Vec<_> = state.engine.volumes().iter().map(volumes::shown).collect();
+        let names: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();
+        json!({"Id": image.id, "Size": image.size, "SharedSize": -1, "Containers": users, "RepoTags": names})
+    };
+    let container = |view: &WorkloadView| {
+        let workload = &view.workload;
+        let (written, all) = sizes.get(&workload.id).copied().unwrap_or_default();
+        json!({
+            "Id": workload.id,
+            "Names": [format!("/{}", workload.name)],
+            "State": view.phase.status(),
+            "Image": workload.image.name,
+            "Created": workload.created.seconds(),
+            "SizeRw": written,
+            "SizeRootFs": all,
+        })
+    };
+    let images: Vec<Value> = state.engine.images().await?.iter().map(image).collect();
+    let containers: Vec<Value> = views.iter().map(container).collect();
+    let volume = |view: &VolumeView| volumes::shown(view, usage.volumes.get(&view.volume.name).copied());
+    let volumes: Vec<_> = state.engine.volumes().iter().map(volume).collect();
     Ok(Json(json!({
         "LayersSize": usage.layers + usage.blobs,
         "Images": images,

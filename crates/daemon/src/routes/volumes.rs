@@ -36,7 +36,7 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
             && filters.any("name", |name| view.volume.name.contains(name))
             && filters.labels(&view.volume.labels)
     };
-    let volumes = state.engine.volumes().into_iter().filter(holds).map(|view| shown(&view)).collect();
+    let volumes = state.engine.volumes().into_iter().filter(holds).map(|view| shown(&view, None)).collect();
     Ok(Json(VolumeList { volumes, warnings: None }))
 }
 
@@ -45,11 +45,11 @@ async fn create(Held(state): Held<State>, request: Request) -> Answer<Response> 
     wanted.check()?;
     let name = Some(wanted.name).filter(|name| !name.is_empty());
     let view = state.engine.volume_create(name, wanted.labels).await?;
-    Ok((StatusCode::CREATED, Json(shown(&view))).into_response())
+    Ok((StatusCode::CREATED, Json(shown(&view, None))).into_response())
 }
 
 async fn inspect(Held(state): Held<State>, Path(name): Path<String>) -> Answer<Json<VolumeView>> {
-    Ok(Json(shown(&state.engine.volume(&name)?)))
+    Ok(Json(shown(&state.engine.volume(&name)?, None)))
 }
 
 async fn remove(
@@ -61,11 +61,12 @@ async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// A volume as the API shows it.
-pub(super) fn shown(view: &atoll_engine::VolumeView) -> VolumeView {
+/// A volume as the API shows it; its size is not known unless somebody measured it.
+pub(super) fn shown(view: &atoll_engine::VolumeView, size: Option<u64>) -> VolumeView {
     let users = i64::try_from(view.users).unwrap_or(i64::MAX);
+    let size = size.map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX));
     VolumeView {
-        usage_data: Some(VolumeUsage { size: -1, ref_count: users }),
+        usage_data: Some(VolumeUsage { size, ref_count: users }),
         ..VolumeView::new(&view.volume, view.mountpoint.display().to_string())
     }
 }
