@@ -77,19 +77,19 @@ pub(super) fn median(values: &[f64]) -> f64 {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "### {}\n\n| | min {u} | median {u} | max {u} | to the first |\n|---|---|---|---|---|",
-            self.title,
-            u = self.unit
-        )?;
-        let first = self.rows.first().map_or(f64::NAN, |(_, values)| median(values));
-        for (name, values) in &self.rows {
+        let Self { title, unit, rows, notes } = self;
+        // Times of candidates are compared; other figures stand for themselves.
+        let first = rows.first().filter(|_| *unit == "ms").map(|(_, values)| median(values));
+        let (head, line) = if first.is_some() { (" to the first |", "---|") } else { ("", "") };
+        writeln!(f, "### {title}\n\n| | min {unit} | median {unit} | max {unit} |{head}\n|---|---|---|---|{line}")?;
+        for (name, values) in rows {
             let middle = median(values);
             let (min, max) = values.iter().fold((f64::INFINITY, 0.0_f64), |(min, max), v| (min.min(*v), max.max(*v)));
-            writeln!(f, "| {name} | {min:.1} | {middle:.1} | {max:.1} | {:.2} |", middle / first)?;
+            write!(f, "| {name} | {min:.1} | {middle:.1} | {max:.1} |")?;
+            first.map_or(Ok(()), |first| write!(f, " {:.2} |", middle / first))?;
+            writeln!(f)?;
         }
-        self.notes.iter().try_for_each(|note| write!(f, "\n{note}.")).and_then(|()| writeln!(f))
+        notes.iter().try_for_each(|note| write!(f, "\n{note}.")).and_then(|()| writeln!(f))
     }
 }
 

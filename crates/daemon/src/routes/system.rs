@@ -80,7 +80,7 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
     let own = state.engine.info();
     let uname = rustix::system::uname();
     let memory = rustix::system::sysinfo();
-    let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let v2 = atoll_sys::cgroup::Layout::read().is_ok_and(|layout| layout.is_unified());
     Ok(Json(Info {
         id: own.id,
         containers: views.len(),
