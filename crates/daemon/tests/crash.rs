@@ -1,4 +1,4 @@
-//! SIGKILL at every failpoint of the engine: afterwards each thing is wholly there or not at all.
+//! SIGKILL at every failpoint of the engine, and at those of the store that it reaches: afterwards each thing is wholly there or not at all.
 
 mod support;
 
@@ -9,6 +9,27 @@ use support::{IMAGE, archive, atoll, finish, host, until};
 
 /// An image that only these tests have, and its archive beside the host's other one.
 const OTHER: &str = "other:1";
+
+/// The points of the store that a daemon reaches by pulling, loading, creating and removing; its sweeps are in its own tests.
+const STORE: [&str; 12] = [
+    "store.layer.extracted",
+    "store.layer.synced",
+    "store.layer.renamed",
+    "store.layer.committed",
+    "store.blob.written",
+    "store.blob.renamed",
+    "store.link.before",
+    "store.link.committed",
+    "store.import.spooled",
+    "store.root.before",
+    "store.root.renamed",
+    "store.root.removing",
+];
+
+/// The image that is pulled.
+fn remote(registry: &Registry) -> String {
+    format!("{}/remote:1", registry.name())
+}
 
 fn other_archive(host: &TempHost) -> String {
     host.root().with_file_name("other.tar").display().to_string()
@@ -29,7 +50,10 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
         ("tag", _) => own(&[&["tag", IMAGE, "tagged:1"]]),
         ("rmi", _) => own(&[&["rmi", OTHER]]),
         ("load", _) => own(&[&["load", "-i", &other_archive(host)]]),
-        ("pull", _) => own(&[&["pull", &format!("{}/{OTHER}", registry.name())]]),
+        ("store", "store.import.spooled") => own(&[&["load", "-i", &other_archive(host)]]),
+        ("store", "store.root.before" | "store.root.renamed") => own(&[&["create", "--name", "web", IMAGE, "true"]]),
+        ("store", "store.root.removing") => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),
+        ("pull" | "store", _) => own(&[&["pull", &remote(registry)]]),
         ("volume-remove", _) => own(&[&["volume", "create", "data"], &["volume", "rm", "data"]]),
         _ => None,
     }
@@ -49,6 +73,8 @@ fn containers(host: &TempHost) -> BTreeSet<String> {
 fn check(host: &mut TempHost, registry: &Registry, point: &str) -> bool {
     let Some(commands) = commands(host, registry, point) else { return false };
     host.ok(&["load", "-i", &other_archive(host)]);
+    // It is not there but where the last point came after its name.
+    drop(host.atoll(&["rmi", &remote(registry)]));
     host.kill_daemon().expect("it ran");
     host.start_daemon(&[("ATOLL_FAILPOINT", point)]).expect("it starts with a failpoint");
     let daemon = host.daemon_pid().expect("it runs");
@@ -89,7 +115,8 @@ fn a_daemon_killed_at_any_point_leaves_everything_whole() {
     let layer = Layer::new().file("file", 0o644, "content");
     let image = Image::new().layer(layer).config("Cmd", vec!["/file"]);
     std::fs::write(other_archive(&host), image.docker_archive(OTHER)).expect("the archive is written");
-    let registry = Registry::serve(&[("1", &image.published())], |_| None);
+    let remote = Image::new().layer(Layer::new().file("remote", 0o644, "content")).config("Cmd", vec!["/remote"]);
+    let registry = Registry::serve(&[("1", &remote.published())], |_| None);
     let mut checked = 0;
     for point in atoll_engine::FAILPOINTS {
         if check(&mut host, &registry, point) {
@@ -99,4 +126,7 @@ fn a_daemon_killed_at_any_point_leaves_everything_whole() {
         }
     }
     assert_eq!(checked, atoll_engine::FAILPOINTS.len() - 1, "only bootstrap needs more than a host");
+    for point in STORE {
+        assert!(check(&mut host, &registry, point), "{point}");
+    }
 }
