@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::{Draft, ImageRef, Mount, MountSource, Timestamp, Workload, WorkloadId};
+use atoll_model::{Draft, Host, ImageRef, Mount, MountSource, Network, Timestamp, Workload, WorkloadId};
 use atoll_oci::config::ImageConfig;
 
 use crate::Error;
@@ -16,6 +16,19 @@ pub(crate) struct Identity {
     pub(crate) id: WorkloadId,
     pub(crate) name: String,
     pub(crate) created: Timestamp,
+    /// What the host is called: so are workloads on its network that have no name of their own there.
+    pub(crate) host_name: String,
+}
+
+/// A workload's place, with a host name: its own, the host's with the host's network, else its short id.
+fn named(mut host: Host, identity: &Identity) -> Host {
+    if host.hostname.is_empty() {
+        host.hostname = match host.network {
+            Network::Host => identity.host_name.clone(),
+            Network::None | Network::Bridge(_) => identity.id.short().to_string(),
+        };
+    }
+    host
 }
 
 /// The workload that a draft and its image make. Anonymous volumes get their names from `volume_name`.
@@ -27,6 +40,7 @@ pub(crate) fn fill(
     mut volume_name: impl FnMut() -> Result<String, Error>,
 ) -> Result<Workload, Error> {
     let defaults = config.config.clone();
+    let host = named(draft.host, &identity);
     let mut command = draft.command;
     if command.entrypoint.is_empty() && !draft.replace_entrypoint {
         if command.cmd.is_empty() {
@@ -86,7 +100,7 @@ pub(crate) fn fill(
         isolation: draft.isolation,
         image,
         command,
-        host: draft.host,
+        host,
         security: draft.security,
         resources: draft.resources,
         mounts,
@@ -161,7 +175,12 @@ mod tests {
     fn filled(draft: Draft) -> Result<Workload, Error> {
         let digest = Digest::sha256(b"");
         let reference = ImageRef { name: "web".to_owned(), manifest: digest.clone(), id: digest, layers: Vec::new() };
-        let identity = Identity { id: WorkloadId::from_bytes([1; 32]), name: "x1".to_owned(), created: Timestamp(1) };
+        let identity = Identity {
+            id: WorkloadId::from_bytes([1; 32]),
+            name: "x1".to_owned(),
+            created: Timestamp(1),
+            host_name: "host".to_owned(),
+        };
         fill(draft, identity, reference, &image(), || Ok("anonymous".to_owned()))
     }
 
@@ -171,6 +190,21 @@ mod tests {
         draft.command.entrypoint = words(entrypoint);
         draft.command.cmd = words(cmd);
         Ok(filled(draft)?.command.args())
+    }
+
+    #[test]
+    fn host_names() {
+        let check = |name: &str, network: Network, expected: &str| {
+            let mut draft = Draft::default();
+            draft.command.cmd = vec!["true".to_owned()];
+            draft.host.network = network;
+            name.clone_into(&mut draft.host.hostname);
+            assert_eq!(filled(draft).expect("valid").host.hostname, expected);
+        };
+        check("own", Network::Host, "own");
+        check("", Network::Host, "host");
+        check("", Network::None, "010101010101");
+        check("", Network::Bridge("bridge".to_owned()), "010101010101");
     }
 
     #[test]

@@ -109,16 +109,16 @@ fn check_bind(path: &Path, create: bool) -> Result<(), Error> {
 
 /// The files of `/etc` that belong to a workload's place rather than to its image.
 fn etc_files(workload: &Workload, endpoint: Option<&Endpoint>) -> [(&'static str, String); 3] {
-    let hostname = hostname(workload);
+    let hostname = &workload.host.hostname;
     let read = |path| std::fs::read_to_string(path).ok();
     let resolvers = read(RESOLV_CONF);
     let (resolvers, hosts) = match workload.host.network {
-        Network::Host => (resolvers, read("/etc/hosts").unwrap_or_else(|| hosts(&hostname, None))),
-        Network::None => (resolvers, hosts(&hostname, None)),
+        Network::Host => (resolvers, read("/etc/hosts").unwrap_or_else(|| hosts(hostname, None))),
+        Network::None => (resolvers, hosts(hostname, None)),
         Network::Bridge(_) => {
             let reachable = resolvers.as_deref().and_then(reachable_resolvers);
             let reachable = reachable.or_else(|| read(UPSTREAM_RESOLV_CONF).as_deref().and_then(reachable_resolvers));
-            (reachable, hosts(&hostname, endpoint))
+            (reachable, hosts(hostname, endpoint))
         }
     };
     let resolvers = resolvers.unwrap_or_else(|| NO_RESOLVERS.to_owned());
@@ -133,17 +133,6 @@ fn reachable_resolvers(text: &str) -> Option<String> {
     let kept: Vec<&str> = text.lines().filter(|line| !server(line).is_some_and(|address| loops(&address))).collect();
     let some_left = kept.iter().any(|line| server(line).is_some());
     some_left.then(|| kept.join("\n") + "\n")
-}
-
-/// The host name that a workload sees: its own, the host's with the host's network, else its short id.
-fn hostname(workload: &Workload) -> String {
-    if !workload.host.hostname.is_empty() {
-        return workload.host.hostname.clone();
-    }
-    if workload.host.network == Network::Host {
-        return rustix::system::uname().nodename().to_string_lossy().into_owned();
-    }
-    workload.id.short().to_string()
 }
 
 fn hosts(hostname: &str, endpoint: Option<&Endpoint>) -> String {

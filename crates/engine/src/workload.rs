@@ -45,7 +45,8 @@ impl Engine {
             id: image.id.clone(),
             layers: image.layers.iter().map(|layer| layer.0.clone()).collect(),
         };
-        let identity = Identity { id, name, created: host::now() };
+        let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let identity = Identity { id, name, created: host::now(), host_name };
         let anonymous = || Ok(host::new_id()?.to_string());
         let workload = merge::fill(draft, identity, reference, &image.config, anonymous)?;
         self.define(workload, &image).await

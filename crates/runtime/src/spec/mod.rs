@@ -134,12 +134,8 @@ impl Error {
 pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> {
     let workload = &*plan.workload;
     let capabilities = capabilities::resolve(&workload.security, host.bounding)?;
-    let hostname = match workload.host.hostname.as_str() {
-        "" => workload.id.short().to_string(),
-        name => name.to_owned(),
-    };
     let mut mounts = mounts::all(workload, &plan.mounts)?;
-    let mut process = process(workload, &capabilities, plan.streams.terminal, &hostname)?;
+    let mut process = process(workload, &capabilities, plan.streams.terminal)?;
     process.rlimits = limits::rlimits(&workload.resources.ulimits)?;
     process.oom_score_adj = host.protected.then_some(0);
     if workload.life.init {
@@ -150,7 +146,7 @@ pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> 
         oci_version: OCI_VERSION.to_owned(),
         process: Some(process),
         root: Some(Root { path: "rootfs".to_owned(), readonly: workload.security.read_only_root }),
-        hostname,
+        hostname: workload.host.hostname.clone(),
         domainname: workload.host.domainname.clone(),
         mounts,
         linux: Some(linux(plan, host, devices, &capabilities)?),
@@ -199,19 +195,14 @@ fn namespaces(network: Option<&str>) -> Vec<Namespace> {
         .collect()
 }
 
-fn process(
-    workload: &Workload,
-    capabilities: &[&'static str],
-    terminal: Option<Size>,
-    hostname: &str,
-) -> Result<Process, Error> {
+fn process(workload: &Workload, capabilities: &[&'static str], terminal: Option<Size>) -> Result<Process, Error> {
     let args = workload.command.args();
     if args.is_empty() {
         return Err(Error::NoCommand);
     }
     let mut env = workload.command.env.clone();
     complete(&mut env, PATH);
-    complete(&mut env, &format!("HOSTNAME={hostname}"));
+    complete(&mut env, &format!("HOSTNAME={}", workload.host.hostname));
     if terminal.is_some() {
         complete(&mut env, "TERM=xterm");
     }
@@ -242,14 +233,10 @@ pub fn exec(plan: ExecPlan) -> Result<Exec, Error> {
     } else {
         workload.security.clone()
     };
-    let hostname = match workload.host.hostname.as_str() {
-        "" => workload.id.short().to_string(),
-        name => name.to_owned(),
-    };
     let mut env = workload.command.env.clone();
     plan.env.iter().for_each(|variable| replace(&mut env, variable));
     complete(&mut env, PATH);
-    complete(&mut env, &format!("HOSTNAME={hostname}"));
+    complete(&mut env, &format!("HOSTNAME={}", workload.host.hostname));
     if plan.terminal.is_some() {
         complete(&mut env, "TERM=xterm");
     }

@@ -21,7 +21,7 @@ fn workload(change: impl FnOnce(&mut Workload)) -> Workload {
         isolation: Isolation::Container,
         image: ImageRef { name: "x".to_owned(), manifest: digest.clone(), id: digest, layers: Vec::new() },
         command: Command { cmd: vec!["true".to_owned()], ..Command::default() },
-        host: atoll_model::Host::default(),
+        host: atoll_model::Host { hostname: "abababababab".to_owned(), ..atoll_model::Host::default() },
         security: Security::default(),
         resources: Resources::default(),
         mounts: Vec::new(),
