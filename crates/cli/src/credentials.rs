@@ -23,6 +23,8 @@ const DEFAULT_KEY: &str = "https://index.docker.io/v1/";
 const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a helper's answer.
 const ANSWER_MAX: u64 = 1 << 20;
+/// Letters of a helper's complaint that are passed on.
+const SAID_MAX: usize = 300;
 /// A user name that says that the secret is a refresh token.
 const TOKEN_USER: &str = "<token>";
 /// What helpers say when they know nothing.
@@ -32,11 +34,11 @@ const NOT_FOUND: &str = "credentials not found";
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Config {
-    auths: BTreeMap<String, Auth>,
+    auths: Option<BTreeMap<String, Auth>>,
     #[serde(rename = "credHelpers")]
-    helpers: BTreeMap<String, String>,
+    helpers: Option<BTreeMap<String, String>>,
     #[serde(rename = "credsStore")]
-    store: String,
+    store: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -68,8 +70,11 @@ pub(crate) async fn of(registry: &str) -> Result<RegistryAuth> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryAuth::default()),
         other => other.with_context(|| format!("reading {}", path.display()))?,
     };
-    let config: Config =
-        serde_json::from_str(&text).with_context(|| format!("{} is no configuration of Docker's", path.display()))?;
+    // Where, not what: the parser's own words quote the value, which may be a secret.
+    let config: Config = serde_json::from_str(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        anyhow::anyhow!("{} is no configuration of Docker's: see line {line}, column {column}", path.display())
+    })?;
     find(&config, registry).await.with_context(|| format!("finding credentials for {registry} ({})", path.display()))
 }
 
@@ -81,12 +86,17 @@ fn file() -> Option<PathBuf> {
 
 async fn find(config: &Config, registry: &str) -> Result<RegistryAuth> {
     let key = if registry == DEFAULT_REGISTRY { DEFAULT_KEY } else { registry };
-    let store = Some(&config.store).filter(|name| !name.is_empty());
-    if let Some(helper) = config.helpers.get(key).or_else(|| config.helpers.get(registry)).or(store) {
+    let helpers = config.helpers.iter().flatten();
+    let own = helpers.filter(|(known, _)| is_about(known, registry)).map(|(_, helper)| helper).next();
+    // An empty name says that the file itself is meant.
+    if let Some(helper) = own.or(config.store.as_ref()).filter(|name| !name.is_empty()) {
         return ask(helper, key).await;
     }
-    let by_host = || config.auths.iter().find(|(known, _)| host(known) == registry).map(|(_, auth)| auth);
-    let Some(auth) = config.auths.get(key).or_else(by_host) else { return Ok(RegistryAuth::default()) };
+    let auths = || config.auths.iter().flatten();
+    let exact = auths().find(|(known, _)| *known == key);
+    let Some((_, auth)) = exact.or_else(|| auths().find(|(known, _)| is_about(known, registry))) else {
+        return Ok(RegistryAuth::default());
+    };
     let (mut username, mut password) = (auth.username.clone(), auth.password.clone());
     if !auth.auth.is_empty() {
         let bytes = STANDARD.decode(&auth.auth).ok();
@@ -105,10 +115,11 @@ async fn find(config: &Config, registry: &str) -> Result<RegistryAuth> {
     })
 }
 
-/// The registry that a key of the file is about: keys may be addresses.
-fn host(key: &str) -> &str {
+/// Whether a key of the file, which may be an address, is about a registry.
+fn is_about(key: &str, registry: &str) -> bool {
     let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest)
+    let host = rest.split('/').next().unwrap_or(rest);
+    host == registry || (registry == DEFAULT_REGISTRY && matches!(host, "index.docker.io" | "registry-1.docker.io"))
 }
 
 async fn ask(helper: &str, key: &str) -> Result<RegistryAuth> {
@@ -143,6 +154,7 @@ async fn ask(helper: &str, key: &str) -> Result<RegistryAuth> {
         if said.contains(NOT_FOUND) {
             return Ok(RegistryAuth::default());
         }
+        let said: String = said.chars().filter(|letter| !letter.is_control()).take(SAID_MAX).collect();
         bail!("{program} failed: {}", said.trim());
     }
     let Answer { username, secret } =
@@ -184,7 +196,11 @@ mod tests {
         check("r.example:443", ("", "", ""));
         let error = format!("{:#}", found(file, "broken.example").expect_err("no base64"));
         assert!(error.contains("docker login broken.example"), "{error}");
-        assert!(found(r#"{"auths": null}"#, "x").is_err());
+        assert!(found(r#"{"auths": null, "credHelpers": null, "credsStore": null}"#, "x").is_ok());
+        let empty = r#"{"credHelpers": {"x": ""}, "auths": {"x": {"auth": "YTpi"}}}"#;
+        assert_eq!(found(empty, "x").expect("the file is meant").0, "a");
+        let index = r#"{"auths": {"index.docker.io": {"auth": "YTpi"}}}"#;
+        assert_eq!(found(index, "docker.io").expect("the default registry").0, "a");
     }
 
     #[test]

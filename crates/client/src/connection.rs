@@ -265,6 +265,7 @@ fn is_success(status: StatusCode) -> bool {
 fn request(method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {
     // Our own part of the API has its own version in its path.
     let full = if path.starts_with("/atoll/") { path.to_owned() } else { format!("{VERSION}{path}") };
+    tracing::debug!(%method, path = full, "request");
     Request::builder()
         .method(method)
         .uri(full)

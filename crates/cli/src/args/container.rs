@@ -10,6 +10,7 @@ pub(crate) enum ContainerVerb {
     /// Make a container from an image and run a program in it
     Run(RunArgs),
     /// Make a container without starting it
+    #[command(after_help = "Example:\n  atoll create --name web -v data:/srv demo sh -c 'sleep 1000'; atoll start web")]
     Create(CreateArgs),
     /// Start containers
     Start(StartArgs),

@@ -44,9 +44,13 @@ pub(crate) enum Isolation {
     Container,
 }
 
-/// Flags of `create`, and of `run` too.
+/// Flags of `create`, and of `run` too. As in Docker, `-h` is the host name.
 #[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
 pub(crate) struct CreateArgs {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     #[command(flatten)]
     pub(crate) program: ProgramArgs,
     #[command(flatten)]
@@ -64,18 +68,28 @@ pub(crate) struct CreateArgs {
     /// Write its id to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<std::path::PathBuf>,
-    /// What to do about an image that is not here
-    #[arg(long, value_enum, default_value_t = Pull::Missing)]
-    pub(crate) pull: Pull,
-    /// Platform of the image, such as linux/arm64
-    #[arg(long)]
-    pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// The wall between the workload and the host
     #[arg(long, value_enum)]
     pub(crate) isolation: Option<Isolation>,
     /// The image, then the program and its arguments instead of the image's own
     #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "COMMAND"])]
     pub(crate) words: Vec<String>,
+}
+
+/// Where the image comes from.
+#[derive(Args, Debug)]
+pub(crate) struct SourceArgs {
+    /// What to do about an image that is not here
+    #[arg(long, value_enum, default_value_t = Pull::Missing)]
+    pub(crate) pull: Pull,
+    /// No progress of that
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Platform of the image, such as linux/arm64
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
 }
 
 /// The program and how it starts.
@@ -122,12 +136,12 @@ pub(crate) struct ProgramArgs {
 #[command(next_help_heading = "Surroundings")]
 pub(crate) struct PlaceArgs {
     /// Its host name
-    #[arg(long)]
+    #[arg(short = 'h', long)]
     pub(crate) hostname: Option<String>,
     /// Its NIS domain name
     #[arg(long, value_name = "NAME")]
     pub(crate) domainname: Option<String>,
-    /// Its network: none or host
+    /// Its network: bridge, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub(crate) network: Option<String>,
     /// Mount a folder of the host or a volume

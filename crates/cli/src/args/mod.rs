@@ -74,10 +74,18 @@ pub(crate) enum Command {
     /// Everything that is known of containers, images or volumes
     Inspect(InspectArgs),
     /// The same commands by the name of what they are about
-    #[command(subcommand, name = "container")]
+    #[command(
+        subcommand,
+        name = "container",
+        after_help = "Examples:\n  atoll container ls -a\n  atoll container rm web"
+    )]
     ContainerNoun(ContainerCommand),
     /// Images: make, get, load, list, name, remove
-    #[command(subcommand, name = "image")]
+    #[command(
+        subcommand,
+        name = "image",
+        after_help = "Examples:\n  atoll image bootstrap debian:bookworm -t demo\n  atoll image ls"
+    )]
     ImageNoun(ImageCommand),
     #[command(flatten)]
     Image(ImageVerb),
@@ -86,18 +94,34 @@ pub(crate) enum Command {
     /// Take images away
     Rmi(RmiArgs),
     /// Volumes: make, list, remove
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  atoll volume create data\n  atoll volume rm data")]
     Volume(VolumeCommand),
     /// The host: facts, disk usage, events
-    #[command(subcommand, name = "system")]
+    #[command(subcommand, name = "system", after_help = "Example:\n  atoll system df")]
     SystemNoun(SystemCommand),
     #[command(flatten)]
     System(SystemVerb),
     /// Versions of this program and of the daemon
     Version(FormatArgs),
     /// Print a completion script for a shell
+    #[command(after_help = "Example:\n  atoll completion bash > /etc/bash_completion.d/atoll")]
     Completion {
         /// Which shell
         shell: clap_complete::Shell,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_level_of_help_has_an_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&super::Cli::command());
+    }
 }

@@ -77,6 +77,7 @@ pub(crate) enum SystemCommand {
 
 /// A format for one thing.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll info --format '{{.Images}}'\n  atoll version --format json")]
 pub(crate) struct FormatArgs {
     /// json, or a template
     #[arg(short, long, value_name = "FORMAT")]
@@ -85,6 +86,7 @@ pub(crate) struct FormatArgs {
 
 /// Flags of `system df`.
 #[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll system df --format '{{.Type}}: {{.Size}}'")]
 pub(crate) struct DfArgs {
     /// How to print it: table, json, or a template
     #[arg(long, value_name = "FORMAT")]

@@ -5,14 +5,18 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use atoll_api::docker::{CreateResponse, WaitResponse, start_failure_code};
+use atoll_api::docker::{CreateRequest, CreateResponse, WaitResponse, start_failure_code};
 use atoll_client::{Error, with_query};
+use atoll_oci::Reference;
 use hyper::Method;
 
 use super::{Daemon, images, say};
 use crate::args::{CreateArgs, Pull, RunArgs};
 use crate::request::{self, Streams};
 use crate::session::{Coupling, Ended, Session, send_size};
+
+/// How the daemon begins to say that an image is not here.
+const NO_IMAGE: &str = "No such image";
 
 /// `atoll create`.
 pub(crate) async fn create(daemon: Daemon, args: CreateArgs) -> Result<u8> {
@@ -25,15 +29,16 @@ pub(crate) async fn create(daemon: Daemon, args: CreateArgs) -> Result<u8> {
 pub(crate) async fn run(daemon: Daemon, args: RunArgs) -> Result<u8> {
     let streams = request::streams(&args.create.program, args.detach)?;
     let id = define(&daemon, &args.create, streams).await?;
-    if args.detach {
-        start(&daemon, &id).await?;
-        say(&id)?;
-        return Ok(0);
-    }
     let coupling = Coupling { terminal: args.create.program.tty, stdin: streams.stdin, detach_keys: args.detach_keys };
     let condition = if args.create.rm { "removed" } else { "next-exit" };
     let followed = Followed { id: &id, streams, coupling, condition, pass_signals: args.sig_proxy };
-    match follow(&daemon, followed, async || start(&daemon, &id).await).await? {
+    let started = if args.detach {
+        start(&daemon, &id).await.map(|()| 0)
+    } else {
+        follow(&daemon, followed, async || start(&daemon, &id).await).await?
+    };
+    match started {
+        Ok(code) if args.detach => say(&id).map(|()| code),
         Ok(code) => Ok(code),
         Err(error) => {
             if args.create.rm {
@@ -117,30 +122,46 @@ fn start_failed(error: Error) -> Result<u8> {
 /// Creates a container, getting its image first where that was asked for; its id.
 async fn define(daemon: &Daemon, args: &CreateArgs, streams: Streams) -> Result<String> {
     let request = request::create(args, streams)?;
-    if args.pull == Pull::Always {
-        images::get(daemon, &request.image, args.platform.as_deref(), false).await?;
+    if args.source.pull == Pull::Always {
+        images::get(daemon, &request.image, args.source.platform.as_deref(), args.source.quiet).await?;
     }
     let path = with_query(
         "/containers/create",
         &[
             ("name", args.name.as_deref().unwrap_or_default()),
-            ("platform", args.platform.as_deref().unwrap_or_default()),
+            ("platform", args.source.platform.as_deref().unwrap_or_default()),
         ],
     );
-    let mut cid = args.cidfile.as_deref().map(open_new).transpose()?;
-    let created = match daemon.post::<CreateResponse>(&path, &request).await {
-        Err(Error::Refused { status: 404, message }) if args.pull == Pull::Missing && message.contains("image") => {
-            missing(&request.image);
-            images::get(daemon, &request.image, args.platform.as_deref(), false).await?;
-            daemon.post::<CreateResponse>(&path, &request).await?
-        }
-        other => other?,
-    };
+    let cid = args.cidfile.as_deref().map(|path| open_new(path).map(|file| (path, file))).transpose()?;
+    let created = create_or_pull(daemon, args, &path, &request).await;
+    if let (Some((path, _)), Err(_)) = (&cid, &created) {
+        // An empty file would stand in the way of the next try.
+        drop(std::fs::remove_file(path));
+    }
+    let created = created?;
     warn(&created.warnings);
-    if let Some(file) = &mut cid {
+    if let Some((_, mut file)) = cid {
         file.write_all(created.id.as_bytes()).context("--cidfile")?;
     }
     Ok(created.id)
+}
+
+async fn create_or_pull(
+    daemon: &Daemon,
+    args: &CreateArgs,
+    path: &str,
+    request: &CreateRequest,
+) -> Result<CreateResponse> {
+    match daemon.post::<CreateResponse>(path, request).await {
+        Err(Error::Refused { status: 404, message })
+            if args.source.pull == Pull::Missing && message.starts_with(NO_IMAGE) =>
+        {
+            missing(&request.image);
+            images::get(daemon, &request.image, args.source.platform.as_deref(), args.source.quiet).await?;
+            Ok(daemon.post::<CreateResponse>(path, request).await?)
+        }
+        other => Ok(other?),
+    }
 }
 
 fn open_new(path: &std::path::Path) -> Result<std::fs::File> {
@@ -155,7 +176,8 @@ fn open_new(path: &std::path::Path) -> Result<std::fs::File> {
 
 #[allow(clippy::print_stderr, reason = "what happens is for people, results go to standard output")]
 fn missing(image: &str) {
-    eprintln!("Unable to find image '{image}' locally");
+    let name = image.parse::<Reference>().map_or_else(|_| image.to_owned(), |reference| reference.familiar());
+    eprintln!("Unable to find image '{name}' locally");
 }
 
 #[allow(clippy::print_stderr, reason = "warnings are for people, results go to standard output")]
