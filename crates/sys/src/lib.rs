@@ -8,6 +8,7 @@ pub mod exe;
 pub mod fd;
 pub mod keyring;
 pub mod loopback;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

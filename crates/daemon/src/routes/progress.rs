@@ -45,6 +45,8 @@ where
         for line in last.unwrap_or_else(|refusal| vec![ProgressLine::failure(refusal.message())]) {
             drop(lines.send(line).await);
         }
+        // Such work takes much memory for a while; an idle daemon is to be small.
+        drop(tokio::task::spawn_blocking(atoll_sys::memory::trim).await);
     });
     let body = pieces(received, |mut received| async move {
         let line = received.recv().await?;
