@@ -16,8 +16,12 @@ const TEXT_MAX: usize = 1500;
 /// To the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToInit {
-    /// It is in all its control groups.
-    Placed,
+    /// The ids of its user namespace are mapped.
+    Mapped,
+    /// It is in all its control groups; its number, as its maker sees it.
+    Placed(i32),
+    /// The hooks of the runtime's namespaces have run.
+    Continue,
     /// It may execute its program.
     Start,
 }
@@ -51,6 +55,8 @@ pub(crate) enum FailureKind {
 pub(crate) enum FromInit {
     /// The master of its terminal comes along.
     Terminal,
+    /// Its mounts are made; it waits for the hooks of the runtime's namespaces.
+    Mounted,
     /// A descriptor of its root comes along; everything is made and it waits for the start.
     Ready,
     /// A helper made the process with this number, whose descriptor comes along.
@@ -63,7 +69,10 @@ pub(crate) enum FromInit {
 
 impl Failure {
     fn error(&self) -> io::Error {
-        io::Error::from_raw_os_error(self.errno)
+        match self.errno {
+            0 => io::Error::other("it stops here"),
+            errno => io::Error::from_raw_os_error(errno),
+        }
     }
 
     /// As the failure of a creation.
@@ -87,6 +96,7 @@ impl FromInit {
     fn encode(&self) -> Vec<u8> {
         match self {
             Self::Terminal => b"T".to_vec(),
+            Self::Mounted => b"H".to_vec(),
             Self::Ready => b"R".to_vec(),
             Self::Executing => b"X".to_vec(),
             Self::Made(pid) => [b"M".as_slice(), &pid.to_le_bytes()].concat(),
@@ -110,6 +120,7 @@ impl FromInit {
     fn decode(message: &[u8]) -> Option<Self> {
         Some(match message {
             b"T" => Self::Terminal,
+            b"H" => Self::Mounted,
             b"R" => Self::Ready,
             b"X" => Self::Executing,
             [b'M', pid @ ..] => Self::Made(i32::from_le_bytes(pid.try_into().ok()?)),
@@ -152,11 +163,13 @@ impl Channel {
 
     /// To the process.
     pub(crate) fn send(&self, message: &ToInit) -> io::Result<()> {
-        let letter = match message {
-            ToInit::Placed => b"P",
-            ToInit::Start => b"S",
+        let message = match message {
+            ToInit::Mapped => b"G".to_vec(),
+            ToInit::Placed(pid) => [b"P".as_slice(), &pid.to_le_bytes()].concat(),
+            ToInit::Continue => b"C".to_vec(),
+            ToInit::Start => b"S".to_vec(),
         };
-        atoll_sys::fd::send(&self.0, letter, None)
+        atoll_sys::fd::send(&self.0, &message, None)
     }
 
     /// In the process; `None` when the maker is gone.
@@ -164,7 +177,12 @@ impl Channel {
         match atoll_sys::fd::receive(&self.0, MESSAGE_MAX)? {
             None => Ok(None),
             Some((message, _)) => match message.as_slice() {
-                b"P" => Ok(Some(ToInit::Placed)),
+                b"G" => Ok(Some(ToInit::Mapped)),
+                [b'P', pid @ ..] if pid.len() == 4 => {
+                    let pid = pid.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes));
+                    Ok(Some(ToInit::Placed(pid)))
+                }
+                b"C" => Ok(Some(ToInit::Continue)),
                 b"S" => Ok(Some(ToInit::Start)),
                 _ => Err(io::ErrorKind::InvalidData.into()),
             },
@@ -205,6 +223,7 @@ mod tests {
         };
         for report in [
             FromInit::Terminal,
+            FromInit::Mounted,
             FromInit::Ready,
             FromInit::Executing,
             FromInit::Made(77),

@@ -4,8 +4,11 @@
 //!   caller                               container's first process (clone3: new namespaces, v2 cgroup)
 //!   plan (pure)
 //!   clone3 ───────────────────────────►  root, mounts, devices, masks            │ at the same time:
+//!   map ids, move interfaces             …a user namespace waits for its mapping │
 //!   make v1 cgroups, place the process   …waits where it needs to be placed      │ a write to cgroup.procs can
-//!   "placed" ─────────────────────────►  cgroup namespace, pivot_root, limits    │ cost an RCU grace period
+//!   "placed" ─────────────────────────►  cgroup namespace                        │ cost an RCU grace period
+//!   hooks of the runtime ◄─────────────  "mounted", where there are hooks
+//!   "continue" ───────────────────────►  hooks of the container, pivot_root, limits
 //!   ◄───────── terminal, root, "ready"   waits for "start"
 //!   StartHandle::start ───────────────►  user, capabilities, seccomp, execve (closes the channel) or a report
 //! ```
@@ -17,17 +20,20 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use atoll_oci::runtime::{NamespaceType, Spec};
+use atoll_oci::runtime::{OCI_VERSION, Spec, State, Status};
 use atoll_sys::cgroup::{Cgroup, Layout};
 use atoll_sys::overlay::Overlay;
-use atoll_sys::process::{self, CloneOptions, Cloned};
-use atoll_sys::{exe, pidfd};
-use rustix::thread::LinkNameSpaceType;
+use atoll_sys::process::Cloned;
+use atoll_sys::{exe, pidfd, userns};
 
+use crate::birth;
 use crate::channel::{Channel, FromInit, ToInit};
 use crate::error::{CreateError, StartError};
-use crate::init::{self, Init};
+use crate::hooks::{self, Stage};
+use crate::init::{Init, Sources};
+use crate::netdev;
 use crate::plan::Plan;
+use crate::seccomp::Listener;
 
 /// What to create.
 #[derive(Debug)]
@@ -49,6 +55,22 @@ pub struct Creation<'a> {
     pub start: StartMode,
     /// How many descriptors from 3 upward it inherits.
     pub preserve_fds: u32,
+    /// Whether it gets a session keyring of its own; without, it shares the caller's (keyrings(7)).
+    pub keyring: bool,
+}
+
+impl Creation<'_> {
+    /// The state that hooks and listeners are told (runtime.md, "State").
+    fn state(&self) -> State {
+        State {
+            oci_version: OCI_VERSION.to_owned(),
+            id: self.id.to_owned(),
+            status: Status::Creating,
+            pid: 0,
+            bundle: self.bundle.to_string_lossy().into_owned(),
+            annotations: self.spec.annotations.clone(),
+        }
+    }
 }
 
 /// Where the root file system comes from.
@@ -220,32 +242,36 @@ pub(crate) fn system(what: &str) -> impl FnOnce(io::Error) -> CreateError {
 }
 
 fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup) -> Result<Created, CreateError> {
-    let joins = open_namespaces(plan)?;
+    let joins = birth::open_namespaces(plan)?;
+    let sources = birth::needs_sources_from_maker(plan)?.then(|| Sources::open(plan, &creation.root));
+    let sources = sources.transpose().map_err(|stop| stop.0.into_create_error())?;
+    let notify = Listener::connect(creation.spec).map_err(system("reach the listener of the system call filter"))?;
     let born_in = cgroup.create_v2(layout)?;
     if cgroup.is_unified() {
         cgroup.limit(&plan.limits)?;
     }
     let (ours, theirs) = Channel::pair().map_err(system("make a channel"))?;
-    let listener = match &creation.start {
+    let start = match &creation.start {
         StartMode::Caller => None,
         StartMode::Listener(listener) => Some(listener),
     };
+    let state = creation.state();
     let init = Init {
         plan,
-        root: &creation.root,
-        user: creation.user,
-        stdio: &creation.stdio,
+        creation,
         cgroup,
         joins: &joins,
-        listener,
-        preserve_fds: creation.preserve_fds,
+        joined: birth::joins_before_clone(plan),
+        sources: sources.as_ref(),
+        notify: notify.as_ref(),
+        state: &state,
     };
-    let options = CloneOptions { flags: plan.clone, cgroup: born_in.as_ref().map(AsFd::as_fd) };
-    let process = clone_first(&init, options, theirs)?;
-    let ready = place(plan, layout, cgroup, &process, &ours, born_in.is_some()).and_then(|()| wait_ready(&ours));
-    match ready {
+    let process = birth::clone_first(&init, born_in.as_ref().map(AsFd::as_fd), theirs)?;
+    let made = place(plan, layout, cgroup, &process, &ours, born_in.is_some() && !init.joined)
+        .and_then(|()| wait_ready(&ours, plan, &state, process.pid));
+    match made {
         Ok((master, root)) => {
-            let start = listener.is_none().then(|| StartHandle { channel: ours.into_fd() });
+            let start = start.is_none().then(|| StartHandle { channel: ours.into_fd() });
             let Cloned { pid, pidfd } = process;
             Ok(Created { pid, pidfd, master, start, cgroup: cgroup.clone(), root })
         }
@@ -262,37 +288,7 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
     }
 }
 
-fn open_namespaces(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd)>, CreateError> {
-    let open = |join: &crate::plan::Join| {
-        let file = std::fs::File::open(&join.path);
-        let file = file.map_err(system(&format!("open the {} namespace {}", join.typ, join.path)))?;
-        Ok((join.typ, file.into()))
-    };
-    plan.joins.iter().map(open).collect()
-}
-
-/// A pid namespace to join is that of children to come: entered before the clone and left afterwards.
-fn clone_first(init: &Init<'_>, options: CloneOptions<'_>, theirs: Channel) -> Result<Cloned, CreateError> {
-    let kind = Some(LinkNameSpaceType::ProcessID);
-    let joined = init.joins.iter().find(|(typ, _)| *typ == NamespaceType::Pid);
-    let own = match joined {
-        Some((_, fd)) => {
-            let own = std::fs::File::open("/proc/self/ns/pid").map_err(system("open the own pid namespace"))?;
-            rustix::thread::move_into_link_name_space(fd.as_fd(), kind)
-                .map_err(|error| system("join the pid namespace")(error.into()))?;
-            Some(own)
-        }
-        None => None,
-    };
-    let cloned = process::clone(options, || init::run(init, theirs));
-    if let Some(own) = own {
-        rustix::thread::move_into_link_name_space(own.as_fd(), kind)
-            .map_err(|error| system("return to the own pid namespace")(error.into()))?;
-    }
-    cloned.map_err(system("clone the first process"))
-}
-
-/// Puts the process into its groups while it builds its root.
+/// What the process cannot do for itself: its ids, its interfaces, its groups. It builds its root meanwhile.
 fn place(
     plan: &Plan,
     layout: &Layout,
@@ -301,19 +297,37 @@ fn place(
     channel: &Channel,
     born_in_v2: bool,
 ) -> Result<(), CreateError> {
+    let release = system("release the first process");
+    if let Some(mapping) = &plan.namespaces.mapping {
+        userns::write_mapping(process.pid, mapping).map_err(system("map the ids of the user namespace"))?;
+        channel.send(&ToInit::Mapped).map_err(system("release the first process"))?;
+    }
+    netdev::hand_over(&plan.net_devices, process.pid)?;
     cgroup.create_v1(layout)?;
     if !cgroup.is_unified() {
         cgroup.limit(&plan.limits)?;
     }
     cgroup.place(process.pid, born_in_v2)?;
-    channel.send(&ToInit::Placed).map_err(system("release the first process"))
+    channel.send(&ToInit::Placed(process.pid)).map_err(release)
 }
 
-fn wait_ready(channel: &Channel) -> Result<(Option<OwnedFd>, OwnedFd), CreateError> {
+fn wait_ready(
+    channel: &Channel,
+    plan: &Plan,
+    state: &State,
+    pid: i32,
+) -> Result<(Option<OwnedFd>, OwnedFd), CreateError> {
     let mut master = None;
     loop {
         match channel.receive_report().map_err(system("hear from the first process"))? {
             Some((FromInit::Terminal, Some(fd))) => master = Some(fd),
+            Some((FromInit::Mounted, _)) => {
+                let state = State { pid, ..state.clone() };
+                let folder = Path::new(&state.bundle);
+                hooks::run(Stage::Prestart, &plan.hooks.prestart, &state, folder)?;
+                hooks::run(Stage::CreateRuntime, &plan.hooks.create_runtime, &state, folder)?;
+                channel.send(&ToInit::Continue).map_err(system("release the first process"))?;
+            }
             Some((FromInit::Ready, Some(root))) => return Ok((master, root)),
             Some((FromInit::Failed(failure), _)) => return Err(failure.into_create_error()),
             Some(_) => return Err(system("understand the first process")(io::ErrorKind::InvalidData.into())),

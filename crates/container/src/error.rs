@@ -7,6 +7,7 @@ use std::io;
 
 use atoll_sys::cgroup;
 
+use crate::hooks::HookError;
 use crate::seccomp;
 
 /// A configuration that cannot be carried out.
@@ -72,6 +73,9 @@ pub enum CreateError {
         /// The system's reason.
         source: io::Error,
     },
+    /// A hook of the runtime's namespaces failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// The container's process ended without a word: killed, most often for want of memory.
     #[error("the container's first process was killed while it was set up")]
     Died,

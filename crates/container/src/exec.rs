@@ -7,18 +7,19 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use atoll_oci::runtime::{Process, Spec};
+use atoll_oci::runtime::{NamespaceType, Process, Spec, State};
 use atoll_sys::cgroup::Cgroup;
 use atoll_sys::pidfd;
 use atoll_sys::process::{self, CloneFlags, CloneOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::ThreadNameSpaceType;
 
-use crate::channel::{Channel, FromInit};
+use crate::channel::{Channel, FromInit, ToInit};
 use crate::creation::{Stdio, guard};
 use crate::error::{CreateError, ExecError, PlanError, StartError};
-use crate::init::{self, At, FAILED, Finish, Step, Stop, errno};
+use crate::init::{self, At, FAILED, Finish, Notify, Step, Stop, errno};
 use crate::plan::ProcessPlan;
+use crate::seccomp::Listener;
 
 /// The container to enter.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +28,10 @@ pub struct Target<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its control groups.
     pub cgroup: &'a Cgroup,
-    /// Its configuration: the system call filter is taken from here.
+    /// Its configuration: the system call filter and what else holds for every process of it are taken from here.
     pub spec: &'a Spec,
+    /// Its state, for the listener of a filter that notifies; not needed otherwise.
+    pub state: Option<&'a State>,
 }
 
 /// What to execute there.
@@ -66,8 +69,7 @@ pub fn exec(target: &Target<'_>, execution: Execution<'_>) -> Result<Execed, Exe
         CreateError::System { what, source } => ExecError::System { what, source },
         _ => ExecError::Unsealed,
     })?;
-    let filter = target.spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-    let plan = ProcessPlan::new(execution.process, filter)?;
+    let plan = ProcessPlan::new(execution.process, target.spec.linux.as_ref())?;
     if matches!(execution.stdio, Stdio::Terminal { .. }) != plan.terminal {
         return Err(PlanError::invalid("process.terminal and the given streams contradict each other").into());
     }
@@ -80,19 +82,30 @@ pub fn exec(target: &Target<'_>, execution: Execution<'_>) -> Result<Execed, Exe
         let what = what.to_owned();
         move |source| ExecError::System { what, source }
     };
+    let notify = Listener::connect(target.spec).map_err(system("reach the listener of the system call filter"))?;
+    if notify.is_some() && target.state.is_none() {
+        return Err(PlanError::unsupported("a further process in a container whose filter notifies").into());
+    }
     let (ours, theirs) = Channel::pair().map_err(system("make a channel"))?;
-    let options = CloneOptions::default();
-    let helper = process::clone(options, || help(target, &execution, &plan, &theirs));
+    let entry = Entry {
+        target,
+        execution: &execution,
+        plan: &plan,
+        notify: notify.as_ref(),
+        channel: &theirs,
+        namespaces: namespaces(target).map_err(system("look at the container's namespaces"))?,
+    };
+    let helper = process::clone(CloneOptions::default(), || entry.help());
     let helper = helper.map_err(system("clone a helper"))?;
     // The last copy of this end is the new process's then.
     drop(theirs);
-    let outcome = follow(&ours);
+    let outcome = follow(&ours, notify.is_some());
     // It ends by itself as soon as it has reported.
     let _ = pidfd::wait(&helper.pidfd);
     outcome
 }
 
-fn follow(channel: &Channel) -> Result<Execed, ExecError> {
+fn follow(channel: &Channel, notifies: bool) -> Result<Execed, ExecError> {
     let (mut made, mut master): (Option<(i32, OwnedFd)>, _) = (None, None);
     let failed = |made: Option<(i32, OwnedFd)>, error: StartError| {
         if let Some((_, process)) = made {
@@ -103,7 +116,12 @@ fn follow(channel: &Channel) -> Result<Execed, ExecError> {
     };
     loop {
         match channel.receive_report() {
-            Ok(Some((FromInit::Made(pid), Some(fd)))) => made = Some((pid, fd)),
+            Ok(Some((FromInit::Made(pid), Some(fd)))) => {
+                made = Some((pid, fd));
+                if notifies && let Err(error) = channel.send(&ToInit::Placed(pid)) {
+                    return failed(made, StartError::Channel(error));
+                }
+            }
             Ok(Some((FromInit::Terminal, Some(fd)))) => master = Some(fd),
             Ok(Some((FromInit::Executing, _))) => {}
             Ok(Some((FromInit::Failed(failure), _))) => {
@@ -126,56 +144,111 @@ fn follow(channel: &Channel) -> Result<Execed, ExecError> {
     }
 }
 
-/// The helper: into the groups, into the namespaces, then one clone.
-fn help(target: &Target<'_>, execution: &Execution<'_>, plan: &ProcessPlan, channel: &Channel) -> i32 {
-    let made = enter(target, execution, channel).and_then(|()| {
-        let options = CloneOptions { flags: CloneFlags::PARENT, cgroup: None };
-        // SAFETY: this process was made by `clone` a moment ago and has started no thread.
-        let made = unsafe { process::clone_unchecked(options, || become_process(execution, plan, channel)) };
-        made.at("clone", "")
-    });
-    let report = match made {
-        Ok(made) => channel.report(&FromInit::Made(made.pid), Some(made.pidfd.as_fd())),
-        Err(Stop(failure)) => channel.report(&FromInit::Failed(failure), None),
-    };
-    if report.is_ok() { 0 } else { FAILED }
-}
-
-fn enter(target: &Target<'_>, execution: &Execution<'_>, channel: &Channel) -> Step<()> {
-    init::harden()?;
-    init::close_others(execution.preserve_fds, &execution.stdio, &[target.pidfd, channel.as_fd()])?;
-    target.cgroup.place(0, false).map_err(|error| {
-        let source = match &error {
-            atoll_sys::cgroup::Error::Io { source, .. } => errno(source.raw_os_error().unwrap_or(libc::EIO)),
-            _ => errno(libc::EIO),
-        };
-        Stop::new("control groups", error.to_string(), &source)
-    })?;
-    let all = ThreadNameSpaceType::MOUNT
+/// The namespaces that the container's first process is in. A process in its own user or time namespace cannot enter it
+/// (setns(2), `EINVAL`): these two only where they are others.
+fn namespaces(target: &Target<'_>) -> std::io::Result<ThreadNameSpaceType> {
+    let mut all = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::PROCESS_ID
         | ThreadNameSpaceType::NETWORK
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
         | ThreadNameSpaceType::CONTROL_GROUP;
-    rustix::thread::move_into_thread_name_spaces(target.pidfd, all).at("join namespaces", "")
-}
-
-fn become_process(execution: &Execution<'_>, plan: &ProcessPlan, channel: &Channel) -> i32 {
-    let Err(Stop(failure)) = process_steps(execution, plan, channel);
-    // The caller is gone when this fails: there is nobody to tell.
-    let _ = channel.report(&FromInit::Failed(failure), None);
-    FAILED
-}
-
-fn process_steps(execution: &Execution<'_>, plan: &ProcessPlan, channel: &Channel) -> Step<std::convert::Infallible> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open("/", flags, Mode::empty()).at("root", "/")?;
-    init::leave_session()?;
-    init::set_oom_score(plan)?;
-    let streams = init::attach_existing_devpts(&execution.stdio, &root)?;
-    if let Some(master) = streams.master() {
-        channel.report(&FromInit::Terminal, Some(master)).at("terminal", "master")?;
+    let listed = |typ| target.spec.linux.as_ref().is_some_and(|linux| linux.namespace(typ).is_some());
+    for (typ, file, flag) in [
+        (NamespaceType::User, "user", ThreadNameSpaceType::USER),
+        (NamespaceType::Time, "time", ThreadNameSpaceType::TIME),
+    ] {
+        if listed(typ) {
+            let pid = pidfd::number(target.pidfd)?;
+            let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{file}"));
+            if of(&pid.to_string())? != of("self")? {
+                all |= flag;
+            }
+        }
     }
-    let identity = init::resolve_identity(plan, execution.user, &root)?;
-    init::finish(Finish { process: plan, identity, streams, preserve_fds: execution.preserve_fds }, &root)
+    Ok(all)
+}
+
+/// What the helper and the process need.
+struct Entry<'a> {
+    target: &'a Target<'a>,
+    execution: &'a Execution<'a>,
+    plan: &'a ProcessPlan,
+    notify: Option<&'a Listener>,
+    channel: &'a Channel,
+    namespaces: ThreadNameSpaceType,
+}
+
+impl Entry<'_> {
+    /// The helper: into the groups, into the namespaces, then one clone.
+    fn help(&self) -> i32 {
+        let made = self.enter().and_then(|proc| {
+            let options = CloneOptions { flags: CloneFlags::PARENT, cgroup: None };
+            // SAFETY: this process was made by `clone` a moment ago and has started no thread.
+            let made = unsafe { process::clone_unchecked(options, || self.become_process(&proc)) };
+            made.at("clone", "")
+        });
+        let report = match made {
+            Ok(made) => self.channel.report(&FromInit::Made(made.pid), Some(made.pidfd.as_fd())),
+            Err(Stop(failure)) => self.channel.report(&FromInit::Failed(failure), None),
+        };
+        if report.is_ok() { 0 } else { FAILED }
+    }
+
+    /// Gives the host's procfs.
+    fn enter(&self) -> Step<OwnedFd> {
+        let Self { target, execution, plan, .. } = self;
+        let proc = init::procfs::open()?;
+        init::procfs::write_oom_score(plan, &proc)?;
+        init::harden()?;
+        let own = [Some(target.pidfd), Some(self.channel.as_fd()), Some(proc.as_fd()), self.notify.map(AsFd::as_fd)];
+        let own: Vec<BorrowedFd<'_>> = own.into_iter().flatten().collect();
+        init::close_others(execution.preserve_fds, &execution.stdio, &own)?;
+        if !plan.schedule.initial_processors.is_empty() {
+            atoll_sys::schedule::set_affinity(&plan.schedule.initial_processors).at("CPU affinity", "initial")?;
+        }
+        target.cgroup.place(0, false).map_err(|error| {
+            let source = match &error {
+                atoll_sys::cgroup::Error::Io { source, .. } => errno(source.raw_os_error().unwrap_or(libc::EIO)),
+                _ => errno(libc::EIO),
+            };
+            Stop::new("control groups", error.to_string(), &source)
+        })?;
+        rustix::thread::move_into_thread_name_spaces(target.pidfd, self.namespaces).at("join namespaces", "")?;
+        Ok(proc)
+    }
+
+    fn become_process(&self, proc: &OwnedFd) -> i32 {
+        let Err(Stop(failure)) = self.process_steps(proc);
+        // The caller is gone when this fails: there is nobody to tell.
+        let _ = self.channel.report(&FromInit::Failed(failure), None);
+        FAILED
+    }
+
+    fn process_steps(&self, proc: &OwnedFd) -> Step<std::convert::Infallible> {
+        let Self { execution, plan, channel, .. } = self;
+        if self.namespaces.contains(ThreadNameSpaceType::USER) {
+            init::become_root()?;
+            init::harden()?;
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open("/", flags, Mode::empty()).at("root", "/")?;
+        init::leave_session(true)?;
+        let streams = init::attach_existing_devpts(&execution.stdio, &root)?;
+        if let Some(master) = streams.master() {
+            channel.report(&FromInit::Terminal, Some(master)).at("terminal", "master")?;
+        }
+        let identity = init::resolve_identity(plan, execution.user, &root)?;
+        let notify = match (self.notify, self.target.state) {
+            (Some(listener), Some(state)) => {
+                let Some(ToInit::Placed(pid)) = channel.receive().at("wait for the own number", "")? else {
+                    return Err(Stop::new("wait for the own number", "the maker is gone", &errno(libc::EPIPE)));
+                };
+                Some(Notify { listener, state, pid })
+            }
+            _ => None,
+        };
+        let preserve_fds = execution.preserve_fds;
+        init::finish(Finish { process: plan, identity, streams, preserve_fds, proc, notify }, &root)
+    }
 }

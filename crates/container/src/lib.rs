@@ -5,15 +5,18 @@
 //! [`StartHandle::start`] lets it execute, and [`exec`] brings one more process in. Callers are single-threaded and run
 //! from a sealed image of themselves (`atoll_sys::exe::seal`); both are checked.
 //!
-//! Left out on purpose: images, names, logs, restarts (the supervisor's); user and time namespaces, hooks, LSM labels,
-//! id-mapped mounts and seccomp listeners are refused with [`CreateError::Unsupported`].
+//! Left out on purpose: images, names, logs, restarts (the supervisor's); joining mount namespaces and Intel RDT are
+//! refused with [`PlanError::Unsupported`].
 
+mod birth;
 mod channel;
 pub mod cli;
 mod creation;
 mod error;
 mod exec;
+pub mod hooks;
 mod init;
+mod netdev;
 pub mod plan;
 pub mod seccomp;
 mod users;

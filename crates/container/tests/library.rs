@@ -130,6 +130,7 @@ fn creation<'a>(spec: &'a Spec, root: &RootSource, stdio: Stdio) -> Creation<'a>
         stdio,
         start: StartMode::Caller,
         preserve_fds: 0,
+        keyring: true,
     }
 }
 
@@ -206,7 +207,7 @@ fn exec_and_terminal(root: &RootSource) {
     let spec = spec("sleep 1000");
     let mut created = create(creation(&spec, root, streams().1)).unwrap();
     created.start.take().unwrap().start().unwrap();
-    let target = Target { pidfd: created.pidfd.as_fd(), cgroup: &created.cgroup, spec: &spec };
+    let target = Target { pidfd: created.pidfd.as_fd(), cgroup: &created.cgroup, spec: &spec, state: None };
     let run = |process: &Process, user: &str, stdio: Stdio| {
         exec(&target, Execution { process, user, stdio, preserve_fds: 0 })
     };

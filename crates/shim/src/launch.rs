@@ -119,6 +119,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         stdio,
         start: StartMode::Caller,
         preserve_fds: 0,
+        keyring: true,
     })
     .map_err(|error| failure::of_create(&error))?;
     let settled = let_network_go().and_then(|()| settle(&launch.run, &mut created, ours));

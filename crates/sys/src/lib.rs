@@ -17,4 +17,6 @@ pub mod pidfd;
 pub mod proc;
 pub mod process;
 pub mod pty;
+pub mod schedule;
 pub mod signal;
+pub mod userns;

@@ -38,6 +38,17 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
+/// The number of the process, as the caller's pid namespace has it.
+///
+/// # Errors
+/// `ESRCH` when it has ended and was collected, or is in no namespace of the caller's.
+pub fn number(process: impl AsFd) -> io::Result<i32> {
+    use std::os::fd::AsRawFd;
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_fd().as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).and_then(|pid| pid.trim().parse().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
+}
+
 /// Sends a signal by its number; real-time signals too. 0 only asks whether it is there.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ impl CloneFlags {
     pub const NEWIPC: Self = Self(libc::CLONE_NEWIPC as u64);
     pub const NEWPID: Self = Self(libc::CLONE_NEWPID as u64);
     pub const NEWNET: Self = Self(libc::CLONE_NEWNET as u64);
+    pub const NEWUSER: Self = Self(libc::CLONE_NEWUSER as u64);
     /// The child becomes a sibling: its parent is the caller's.
     pub const PARENT: Self = Self(libc::CLONE_PARENT as u64);
 }

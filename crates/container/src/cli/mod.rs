@@ -1,7 +1,8 @@
-//! The command line of an OCI runtime, as runc's: `run create start state kill delete list exec ps pause resume spec`.
+//! The command line of an OCI runtime, as runc's: `run create start state kill delete list exec ps pause
+//! resume update events features spec`.
 //!
 //! Arguments become a [`Call`](args::Call) (pure), which one function of `commands` carries out on the records that
-//! `state` keeps below `--root`. Checkpoints, updates, events and systemd's cgroup driver are left out and refused.
+//! `state` keeps below `--root`. Checkpoints and systemd's cgroup driver are left out and refused.
 
 mod args;
 mod commands;
@@ -13,8 +14,10 @@ use std::process::ExitCode;
 
 /// Exit code of a runtime's own failure.
 const FAILED: u8 = 1;
-/// What a start says that failed for neither of the reasons that shells tell apart.
-const UNCLEAR: u8 = 128;
+/// Exit code of `exec` when the process was not made: what the process itself returns stays below.
+const EXEC_FAILED: u8 = 255;
+/// Exit code for a command that is none.
+const NO_COMMAND: u8 = 3;
 
 /// The program: seals itself, reads the command line, carries it out.
 #[must_use]
@@ -22,16 +25,22 @@ pub fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let call = match args::parse(&arguments) {
         Ok(call) => call,
-        Err(error) => return fail(&args::Log::default(), &error.into()),
+        Err(error) => {
+            let code = if matches!(error, args::Error::Command(_)) { NO_COMMAND } else { FAILED };
+            return fail(&args::Log::default(), &error.into(), code);
+        }
     };
     match commands::carry_out(&call) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => fail(&call.global.log, &error),
+        Err(error) => {
+            let exec = matches!(call.command, args::Command::Exec(_));
+            fail(&call.global.log, &error, if exec { EXEC_FAILED } else { FAILED })
+        }
     }
 }
 
 /// Tells a failure on standard error and in the log that the caller named.
-fn fail(log: &args::Log, error: &anyhow::Error) -> ExitCode {
+fn fail(log: &args::Log, error: &anyhow::Error, code: u8) -> ExitCode {
     let text = format!("{error:#}");
     // With standard error closed nobody reads this.
     let _ = writeln!(std::io::stderr(), "atoll-runtime: {text}");
@@ -45,10 +54,11 @@ fn fail(log: &args::Log, error: &anyhow::Error) -> ExitCode {
         };
         let _ = writeln!(file, "{line}");
     }
-    let start = match error.downcast_ref::<crate::ExecError>() {
-        Some(crate::ExecError::Start(error)) => Some(error),
-        _ => error.downcast_ref::<crate::StartError>(),
-    };
-    let code = start.map(crate::StartError::exit_code).filter(|code| *code != UNCLEAR);
-    ExitCode::from(code.unwrap_or(FAILED))
+    ExitCode::from(code)
+}
+
+/// Tells on standard error what did not keep the command from being carried out.
+fn warn(text: &str) {
+    // With standard error closed nobody reads this.
+    let _ = writeln!(std::io::stderr(), "atoll-runtime: warning: {text}");
 }

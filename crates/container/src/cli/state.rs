@@ -6,12 +6,16 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use atoll_oci::runtime::{OCI_VERSION, Spec, State, Status};
+use atoll_oci::runtime::{Hooks, OCI_VERSION, Spec, State, Status};
 use atoll_sys::{cgroup::Cgroup, pidfd, proc};
 use serde::{Deserialize, Serialize};
+
+use crate::Created;
 
 /// The record's name in the folder.
 const RECORD: &str = "state.json";
@@ -26,8 +30,23 @@ pub(super) struct Record {
     pub(super) start_time: u64,
     pub(super) boot_id: String,
     pub(super) bundle: PathBuf,
+    pub(super) rootfs: PathBuf,
+    /// Since 1970.
+    pub(super) created: Duration,
     pub(super) cgroup: String,
     pub(super) spec: Spec,
+}
+
+/// What `state` and `list` print: the specification's state, and what runc adds to it.
+#[derive(Debug, Serialize)]
+pub(super) struct Listing {
+    #[serde(flatten)]
+    pub(super) state: State,
+    pub(super) rootfs: PathBuf,
+    /// RFC 3339.
+    pub(super) created: String,
+    /// Name of the user whose container it is.
+    pub(super) owner: String,
 }
 
 /// A container's folder, locked.
@@ -46,7 +65,7 @@ impl Folder {
         let path = root.join(id);
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                bail!("container {id:?} exists: delete it first or take another name")
+                bail!("container with given ID already exists: delete {id:?} first, or take another name")
             }
             other => other.with_context(|| format!("cannot make {}", path.display()))?,
         }
@@ -57,7 +76,7 @@ impl Folder {
     pub(super) fn open(root: &Path, id: &str) -> anyhow::Result<Self> {
         let path = root.join(id);
         if !path.is_dir() {
-            bail!("container {id:?} does not exist");
+            bail!("container does not exist: {id:?}");
         }
         Self::lock(path)
     }
@@ -90,14 +109,17 @@ impl Folder {
 }
 
 impl Record {
-    pub(super) fn new(id: &str, pid: i32, bundle: &Path, cgroup: &Cgroup, spec: Spec) -> anyhow::Result<Self> {
+    pub(super) fn new(id: &str, made: &Created, bundle: &Path, rootfs: &Path, spec: Spec) -> anyhow::Result<Self> {
+        let pid = made.pid;
         Ok(Self {
             id: id.to_owned(),
             pid,
             start_time: proc::start_time(pid).context("cannot read the process's start time")?,
             boot_id: proc::boot_id().context("cannot read the boot id")?,
             bundle: bundle.to_owned(),
-            cgroup: cgroup.to_string(),
+            rootfs: rootfs.to_owned(),
+            created: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            cgroup: made.cgroup.to_string(),
             spec,
         })
     }
@@ -134,5 +156,59 @@ impl Record {
             bundle: self.bundle.to_string_lossy().into_owned(),
             annotations: self.spec.annotations.clone(),
         })
+    }
+
+    pub(super) fn hooks(&self) -> Option<&Hooks> {
+        self.spec.hooks.as_ref()
+    }
+
+    pub(super) fn listing(&self, folder: &Folder) -> anyhow::Result<Listing> {
+        let owner = fs::metadata(&folder.path).map(|metadata| metadata.uid());
+        Ok(Listing {
+            state: self.state(folder)?,
+            rootfs: self.rootfs.clone(),
+            created: rfc3339(self.created),
+            owner: owner.map(user_name).unwrap_or_default(),
+        })
+    }
+}
+
+/// The name of a user of the host, or the number where there is no entry.
+fn user_name(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let uid = uid.to_string();
+    let entry =
+        passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields.get(2) == Some(&&*uid));
+    entry.and_then(|fields| fields.first().map(|name| (*name).to_owned())).unwrap_or(uid)
+}
+
+/// A time since 1970 as RFC 3339 in UTC, with nanoseconds; the civil date by counting from 1 March of year 0.
+fn rfc3339(since: Duration) -> String {
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year + era * 400, month + 3) } else { (year + era * 400 + 1, month - 9) };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000000Z"),
+            (1_795_536_591, "2026-11-24T16:09:51.000000000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000000000Z"),
+        ] {
+            assert_eq!(rfc3339(Duration::from_secs(seconds)), text);
+        }
     }
 }

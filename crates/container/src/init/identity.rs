@@ -9,13 +9,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
+use atoll_oci::runtime::State;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::Rlimit;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::terminal::Streams;
-use super::{At, FailureKind, Step, Stop, errno, resolve};
+use super::{At, FailureKind, Step, Stop, errno, procfs, resolve};
 use crate::plan::ProcessPlan;
+use crate::seccomp::{Listener, Program};
 use crate::users::{self, Account};
 
 /// Where programs are looked for when the environment has no `PATH`.
@@ -31,6 +33,17 @@ pub(crate) struct Finish<'a> {
     pub(crate) identity: Account,
     pub(crate) streams: Streams<'a>,
     pub(crate) preserve_fds: u32,
+    /// The host's procfs.
+    pub(crate) proc: &'a OwnedFd,
+    /// Who hears of the filter's notifications.
+    pub(crate) notify: Option<Notify<'a>>,
+}
+
+/// The listener of a filter, and what it is told.
+pub(crate) struct Notify<'a> {
+    pub(crate) listener: &'a Listener,
+    pub(crate) state: &'a State,
+    pub(crate) pid: i32,
 }
 
 /// Who the process will be: `user` looked up inside the root, or the numbers of the configuration.
@@ -51,15 +64,17 @@ pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd) -> Step
 
 /// Does the last steps and executes the program; returns only with what stopped it.
 pub(crate) fn finish(finish: Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
-    let Finish { process, identity, streams, preserve_fds } = finish;
+    let Finish { process, identity, streams, preserve_fds, proc, notify } = finish;
     streams.install(identity.uid).at("standard streams", "")?;
     atoll_sys::fd::cloexec_from(FIRST_FD.saturating_add(preserve_fds)).at("close descriptors", "")?;
     enter_working_folder(root, &process.cwd)?;
     set_limits(process)?;
+    schedule(process)?;
+    procfs::write_labels(process, proc)?;
     let mask = process.user.umask.unwrap_or(DEFAULT_UMASK);
     rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
     let filter = |when: bool| match &process.seccomp {
-        Some(program) if when => program.install().at("system call filter", ""),
+        Some(program) if when => install(program, notify.as_ref()).at("system call filter", ""),
         _ => Ok(()),
     };
     filter(!process.no_new_privileges)?;
@@ -72,6 +87,51 @@ pub(crate) fn finish(finish: Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
     }
     filter(process.no_new_privileges)?;
     Err(execute(process, &environment, &candidates))
+}
+
+fn install(program: &Program, notify: Option<&Notify<'_>>) -> io::Result<()> {
+    match notify {
+        Some(Notify { listener, state, pid }) if program.notifies() => {
+            listener.hand_over(&program.install_with_listener()?, *pid, state)
+        }
+        _ => program.install(),
+    }
+}
+
+fn schedule(process: &ProcessPlan) -> Step<()> {
+    let plan = &process.schedule;
+    if let Some((class, priority)) = plan.io_priority {
+        atoll_sys::schedule::set_io_priority(class, priority).at("I/O priority", "")?;
+    }
+    if !plan.final_processors.is_empty() {
+        atoll_sys::schedule::set_affinity(&plan.final_processors).at("CPU affinity", "")?;
+    }
+    if let Some(policy) = plan.policy {
+        atoll_sys::schedule::set_policy(policy).at("scheduler", "")?;
+    }
+    if let Some((mode, nodes)) = &plan.memory {
+        atoll_sys::schedule::set_memory_policy(*mode, nodes).at("memory policy", "")?;
+    }
+    if let Some(domain) = plan.personality {
+        atoll_sys::schedule::set_personality(domain).at("personality", "")?;
+    }
+    Ok(())
+}
+
+/// Becomes root of the user namespace that the process is in, so that what it makes has an owner there.
+pub(crate) fn become_root() -> Step<()> {
+    let step = "user namespace";
+    set_groups(&[]).at(step, "groups")?;
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).at(step, "group 0")?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).at(step, "user 0")
+}
+
+/// Sets the supplementary groups. Where a user namespace has given setgroups(2) up, no groups can only be as they are.
+fn set_groups(groups: &[Gid]) -> rustix::io::Result<()> {
+    match rustix::thread::set_thread_groups(groups) {
+        Err(rustix::io::Errno::PERM) if groups.is_empty() => Ok(()),
+        other => other,
+    }
 }
 
 /// The working folder is found inside the root without magic links, and must be there: a descriptor of the host that
@@ -105,7 +165,7 @@ fn become_user(process: &ProcessPlan, identity: &Account) -> Step<()> {
     rustix::thread::set_keep_capabilities(true).at(step, "keep capabilities")?;
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
-    rustix::thread::set_thread_groups(&groups).at(step, "supplementary groups")?;
+    set_groups(&groups).at(step, "supplementary groups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).at(step, &format!("group {}", identity.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).at(step, &format!("user {}", identity.uid))?;
     rustix::thread::set_keep_capabilities(false).at(step, "keep capabilities")?;

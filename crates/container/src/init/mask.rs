@@ -11,7 +11,7 @@ use atoll_sys::mount::{MountAttr, attach, set_attributes};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::OpenTreeFlags;
 
-use super::{At, Step, mounts, resolve, root};
+use super::{At, Step, errno, mounts, resolve, root};
 use crate::plan::{Plan, TMPFS_MASK_OPTIONS};
 
 /// Name of the null device in the tmpfs.
@@ -21,7 +21,11 @@ const EMPTY: &str = "empty";
 
 /// The tmpfs that masks are cloned from, attached out of sight on the host's root in this namespace until the pivot.
 #[derive(Debug)]
-pub(super) struct Masks(OwnedFd);
+pub(super) struct Masks {
+    tree: OwnedFd,
+    /// A mount of the host's null device, where a user namespace may not make one.
+    null: Option<OwnedFd>,
+}
 
 impl Masks {
     /// Makes it when there is something to hide.
@@ -33,20 +37,41 @@ impl Masks {
         let options = TMPFS_MASK_OPTIONS.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
         let tree = mounts::filesystem("tmpfs", "tmpfs", &options)?;
         let null = rustix::fs::makedev(1, 3);
-        rustix::fs::mknodat(&tree, NULL, FileType::CharacterDevice, mounts::NODE_MODE, null).at(step, NULL)?;
+        let own_null = if plan.namespaces.has_user_namespace() {
+            Some(hosts_null(null)?)
+        } else {
+            rustix::fs::mknodat(&tree, NULL, FileType::CharacterDevice, mounts::NODE_MODE, null).at(step, NULL)?;
+            None
+        };
         rustix::fs::mkdirat(&tree, EMPTY, Mode::from_raw_mode(0o755)).at(step, EMPTY)?;
         let set = MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NOEXEC;
         set_attributes(&tree, &MountAttr { set, ..MountAttr::default() }, false).at(step, "attributes")?;
         // Kernels before 6.15 clone only what is attached.
         let place = root::host_root().at(step, "/")?;
         attach(tree.as_fd(), place.as_fd()).at(step, "attach")?;
-        Ok(Some(Self(tree)))
+        Ok(Some(Self { tree, null: own_null }))
     }
 
-    fn clone(&self, name: &str) -> io::Result<OwnedFd> {
+    fn clone(&self, folder: bool) -> io::Result<OwnedFd> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        Ok(rustix::mount::open_tree(&self.0, name, flags)?)
+        Ok(match &self.null {
+            _ if folder => rustix::mount::open_tree(&self.tree, EMPTY, flags)?,
+            Some(null) => rustix::mount::open_tree(null, "", flags | OpenTreeFlags::AT_EMPTY_PATH)?,
+            None => rustix::mount::open_tree(&self.tree, NULL, flags)?,
+        })
     }
+}
+
+/// The null device of the host, checked to be it; a descriptor of its place in the host's own /dev.
+fn hosts_null(numbers: u64) -> Step<OwnedFd> {
+    let path = "/dev/null";
+    let null = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
+    let null = null.at("masks", path)?;
+    let stat = rustix::fs::fstat(&null).at("masks", path)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || stat.st_rdev != numbers {
+        return Err(errno(libc::ENODEV)).at("masks", path);
+    }
+    Ok(null)
 }
 
 /// Hides and protects. Paths that are not there need neither.
@@ -61,7 +86,7 @@ pub(super) fn apply(plan: &Plan, root: &OwnedFd, masks: Option<&Masks>) -> Step<
         if let Some(place) = existing(root, path).at("masked path", path)? {
             let stat = rustix::fs::fstat(&place).at("masked path", path)?;
             let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let tree = masks.clone(if folder { EMPTY } else { NULL }).at("masked path", path)?;
+            let tree = masks.clone(folder).at("masked path", path)?;
             attach(tree.as_fd(), place.as_fd()).at("masked path", path)?;
         }
     }

@@ -5,28 +5,36 @@
 //! (CVE-2021-30465, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2026-41579). A step that fails is reported by
 //! name to the maker, and the process ends.
 
+mod copyup;
 mod devices;
 mod identity;
 mod mask;
 mod mounts;
+pub(crate) mod procfs;
 mod resolve;
 mod root;
+mod sources;
 mod terminal;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
-use atoll_oci::runtime::NamespaceType;
+use atoll_oci::runtime::{NamespaceType, State, Status};
 use atoll_sys::cgroup::Cgroup;
 use atoll_sys::process::CloneFlags;
 use rustix::process::{DumpableBehavior, Signal};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
+use crate::birth;
 use crate::channel::{Channel, Failure, FailureKind, FromInit, ToInit};
-use crate::creation::{RootSource, Stdio};
-use crate::plan::{Plan, ProcessPlan};
+use crate::creation::{Creation, StartMode, Stdio};
+use crate::hooks::{self, Stage};
+use crate::plan::Plan;
+use crate::seccomp::Listener;
 
-pub(crate) use identity::{Finish, finish, resolve as resolve_identity};
+pub(crate) use identity::{Finish, Notify, become_root, finish, resolve as resolve_identity};
+pub(crate) use sources::Sources;
 pub(crate) use terminal::{Streams, attach_existing_devpts};
 
 /// Status of a process that could not go on; nobody sees it but in a debugger.
@@ -71,13 +79,32 @@ pub(crate) fn errno(number: i32) -> io::Error {
 #[derive(Debug)]
 pub(crate) struct Init<'a> {
     pub(crate) plan: &'a Plan,
-    pub(crate) root: &'a RootSource,
-    pub(crate) user: &'a str,
-    pub(crate) stdio: &'a Stdio,
+    pub(crate) creation: &'a Creation<'a>,
     pub(crate) cgroup: &'a Cgroup,
-    pub(crate) joins: &'a [(NamespaceType, OwnedFd)],
-    pub(crate) listener: Option<&'a OwnedFd>,
-    pub(crate) preserve_fds: u32,
+    pub(crate) joins: &'a birth::Joins,
+    /// Whether a helper has entered the joined namespaces already.
+    pub(crate) joined: bool,
+    /// Clones of the host's files, where the maker made them.
+    pub(crate) sources: Option<&'a Sources>,
+    pub(crate) notify: Option<&'a Listener>,
+    pub(crate) state: &'a State,
+}
+
+impl Init<'_> {
+    fn start_listener(&self) -> Option<&OwnedFd> {
+        match &self.creation.start {
+            StartMode::Caller => None,
+            StartMode::Listener(listener) => Some(listener),
+        }
+    }
+
+    /// Descriptors of the maker's that are needed.
+    fn own_fds<'b>(&'b self, proc: &'b OwnedFd, channel: &'b Channel) -> Vec<BorrowedFd<'b>> {
+        let joins = self.joins.iter().map(|(_, fd)| fd.as_fd());
+        let sources = self.sources.into_iter().flat_map(Sources::fds);
+        let few = [Some(proc.as_fd()), Some(channel.as_fd()), self.notify.map(AsFd::as_fd)];
+        joins.chain(sources).chain(self.start_listener().map(AsFd::as_fd)).chain(few.into_iter().flatten()).collect()
+    }
 }
 
 /// Builds the container around the calling process and executes its program; returns the status to end with.
@@ -101,39 +128,44 @@ pub(crate) fn close_others(preserve: u32, stdio: &Stdio, own: &[BorrowedFd<'_>])
 }
 
 fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallible> {
-    let plan = init.plan;
+    let (plan, creation) = (init.plan, init.creation);
+    let proc = procfs::open()?;
+    procfs::write_oom_score(&plan.process, &proc)?;
+    enter_user_namespace(plan, channel, &proc)?;
     harden()?;
-    let own: Vec<BorrowedFd<'_>> = init
-        .joins
-        .iter()
-        .map(|(_, fd)| fd.as_fd())
-        .chain(init.listener.map(AsFd::as_fd))
-        .chain([channel.as_fd()])
-        .collect();
-    close_others(init.preserve_fds, init.stdio, &own)?;
-    join_namespaces(init.joins)?;
-    leave_session()?;
-    let sources = mounts::open_sources(&plan.mounts)?;
+    close_others(creation.preserve_fds, &creation.stdio, &init.own_fds(&proc, channel))?;
+    join_namespaces(init)?;
+    leave_session(creation.keyring)?;
+    let own_sources = if init.sources.is_none() { Some(Sources::open(plan, &creation.root)?) } else { None };
+    let sources = init.sources.or(own_sources.as_ref()).ok_or_else(|| errno(libc::EINVAL)).at("sources", "")?;
     root::make_private()?;
     let masks = mask::Masks::prepare(plan)?;
-    let root = root::attach(init.root)?;
-    let mut placement = Placement { channel, done: false, namespace: plan.cgroup_namespace, joins: init.joins };
-    let made = mounts::mount_all(plan, &root, sources, init.cgroup, &mut placement)?;
-    placement.wait()?;
-    devices::populate(plan, &root, &made)?;
-    let streams = terminal::open(init.stdio, &root, &made)?;
-    resolve::working_folder(&root, &plan.process.cwd);
-    let proc = mounts::own_proc(&made, plan)?;
-    set_parameters(plan, proc.as_ref())?;
-    mask::apply(plan, &root, masks.as_ref())?;
+    let root = &sources.root;
+    root::attach(root, &creation.root)?;
+    let mut placement = Placement { channel, pid: None, namespace: plan.namespaces.cgroup, joins: init.joins };
+    let made = mounts::mount_all(plan, sources, init.cgroup, &mut placement)?;
+    let pid = placement.wait()?;
+    devices::populate(plan, root, &made)?;
+    let streams = terminal::open(&creation.stdio, &made)?;
+    resolve::working_folder(root, &plan.process.cwd);
+    let own_proc = mounts::own_proc(&made, plan)?;
+    set_parameters(plan, own_proc.as_ref())?;
+    let state = State { pid, ..init.state.clone() };
+    run_creation_hooks(plan, channel, &state)?;
+    mask::apply(plan, root, masks.as_ref())?;
     set_names(plan)?;
     bring_loopback_up(plan)?;
-    root::pivot(&root)?;
-    root::seal(&root, plan.root)?;
-    let identity = identity::resolve(&plan.process, init.user, &root)?;
-    wait_for_start(init, channel, &root, &streams)?;
-    let finish = Finish { process: &plan.process, identity, streams, preserve_fds: init.preserve_fds };
-    Err(finish_with(finish, &root))
+    root::pivot(root)?;
+    root::seal(root, plan.root)?;
+    begin_time_namespace(plan, &proc)?;
+    let identity = identity::resolve(&plan.process, creation.user, root)?;
+    wait_for_start(init, channel, root, &streams)?;
+    let state = State { status: Status::Created, ..state };
+    run_hooks(Stage::StartContainer, &plan.hooks.start_container, &state, Path::new("/"))?;
+    let notify = init.notify.map(|listener| Notify { listener, state: &state, pid });
+    let preserve_fds = creation.preserve_fds;
+    let finish = Finish { process: &plan.process, identity, streams, preserve_fds, proc: &proc, notify };
+    Err(finish_with(finish, root))
 }
 
 fn finish_with(finish: Finish<'_>, root: &OwnedFd) -> Stop {
@@ -141,6 +173,68 @@ fn finish_with(finish: Finish<'_>, root: &OwnedFd) -> Stop {
         Ok(never) => match never {},
         Err(stop) => stop,
     }
+}
+
+/// In a user namespace of its own the process becomes that one's root, once its ids are mapped: what it makes belongs to
+/// somebody then.
+fn enter_user_namespace(plan: &Plan, channel: &Channel, proc: &OwnedFd) -> Step<()> {
+    let step = "user namespace";
+    if !plan.namespaces.has_user_namespace() {
+        return Ok(());
+    }
+    if plan.namespaces.mapping.is_some() && channel.receive().at(step, "mapping")? != Some(ToInit::Mapped) {
+        return Err(Stop::new(step, "the maker is gone", &errno(libc::EPIPE)));
+    }
+    if let Some(expected) = &plan.namespaces.expected
+        && !expected.is(&procfs::read_own(proc, "uid_map")?, &procfs::read_own(proc, "gid_map")?)
+    {
+        let detail = "uidMappings and gidMappings are not those of the joined user namespace";
+        return Err(Stop::new(step, detail, &errno(libc::EINVAL)));
+    }
+    become_root()
+}
+
+/// Hooks of the runtime's namespaces run while the process waits, then those of the container's (runtime.md, "Lifecycle").
+/// The host's files are still there, the container's root stands on the folder that it comes from.
+fn run_creation_hooks(plan: &Plan, channel: &Channel, state: &State) -> Step<()> {
+    let hooks = &plan.hooks;
+    if !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty()) {
+        channel.report(&FromInit::Mounted, None).at("hooks", "")?;
+        if channel.receive().at("hooks", "")? != Some(ToInit::Continue) {
+            return Err(Stop::new("hooks", "the maker is gone", &errno(libc::EPIPE)));
+        }
+    }
+    run_hooks(Stage::CreateContainer, &hooks.create_container, state, Path::new(&state.bundle))
+}
+
+fn run_hooks(stage: Stage, hooks: &[atoll_oci::runtime::Hook], state: &State, folder: &Path) -> Step<()> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let mask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let run = hooks::run(stage, hooks, state, folder);
+    rustix::process::umask(mask);
+    run.map_err(|error| {
+        Stop(Failure { kind: FailureKind::Step, step: "hooks".into(), detail: error.to_string(), errno: 0 })
+    })
+}
+
+/// First kernel whose execve(2) enters the time namespace that a process has unshared.
+const TIME_KERNEL: (u32, u32) = (6, 1);
+
+/// A new time namespace begins with the program: the kernel moves a process into it at its `execve`
+/// (time_namespaces(7)).
+fn begin_time_namespace(plan: &Plan, proc: &OwnedFd) -> Step<()> {
+    let Some(offsets) = &plan.namespaces.time else { return Ok(()) };
+    let step = "time namespace";
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    if (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < TIME_KERNEL {
+        return Err(errno(libc::EOPNOTSUPP)).at(step, &format!("kernel {release} is older than 6.1"));
+    }
+    // SAFETY: NEWTIME is for processes and programs to come; no descriptor or memory is unshared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWTIME) }.at(step, "")?;
+    if offsets.is_empty() { Ok(()) } else { procfs::write_own(proc, "timens_offsets", &offsets.join("\n")) }
 }
 
 /// Nobody in the container may look into this process (ptrace, /proc/<pid>/exe, mem) while it still is our program; and
@@ -153,23 +247,20 @@ pub(crate) fn harden() -> Step<()> {
 }
 
 /// Namespaces of others are entered before anything is mounted: sysfs shows the network namespace it is mounted from.
-/// The cgroup namespace waits until the process is in its groups, the pid namespace was entered by the maker.
-fn join_namespaces(joins: &[(NamespaceType, OwnedFd)]) -> Step<()> {
-    for (typ, fd) in joins {
-        let kind = match typ {
-            NamespaceType::Network => LinkNameSpaceType::Network,
-            NamespaceType::Ipc => LinkNameSpaceType::InterProcessCommunication,
-            NamespaceType::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
-            _ => continue,
-        };
-        rustix::thread::move_into_link_name_space(fd.as_fd(), Some(kind)).at("join namespace", &typ.to_string())?;
+/// The cgroup namespace waits until the process is in its groups.
+fn join_namespaces(init: &Init<'_>) -> Step<()> {
+    if init.joined {
+        return Ok(());
     }
-    Ok(())
+    init.joins.iter().try_for_each(|(typ, fd)| birth::enter(*typ, fd))
 }
 
 /// The process leads a session of its own, without the maker's terminal and keys.
-pub(crate) fn leave_session() -> Step<()> {
+pub(crate) fn leave_session(keyring: bool) -> Step<()> {
     rustix::process::setsid().at("session", "setsid")?;
+    if !keyring {
+        return Ok(());
+    }
     match atoll_sys::keyring::join_session(c"_atoll") {
         // A kernel without keys has none to leak; one out of quota is refused.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
@@ -180,21 +271,22 @@ pub(crate) fn leave_session() -> Step<()> {
 /// The word of the maker that the process is in all its control groups; then its cgroup namespace can begin there.
 pub(crate) struct Placement<'a> {
     channel: &'a mut Channel,
-    done: bool,
+    pid: Option<i32>,
     namespace: bool,
     joins: &'a [(NamespaceType, OwnedFd)],
 }
 
 impl Placement<'_> {
-    /// Waits once; later calls return at once.
-    pub(crate) fn wait(&mut self) -> Step<()> {
-        if std::mem::replace(&mut self.done, true) {
-            return Ok(());
+    /// Waits once; later calls return at once. Gives the process's number, as the maker sees it.
+    pub(crate) fn wait(&mut self) -> Step<i32> {
+        if let Some(pid) = self.pid {
+            return Ok(pid);
         }
-        match self.channel.receive().at("wait for control groups", "")? {
-            Some(ToInit::Placed) => {}
+        let pid = match self.channel.receive().at("wait for control groups", "")? {
+            Some(ToInit::Placed(pid)) => pid,
             _ => return Err(Stop::new("wait for control groups", "the maker is gone", &errno(libc::EPIPE))),
-        }
+        };
+        self.pid = Some(pid);
         if let Some((_, fd)) = self.joins.iter().find(|(typ, _)| *typ == NamespaceType::Cgroup) {
             let kind = LinkNameSpaceType::ControlGroup;
             rustix::thread::move_into_link_name_space(fd.as_fd(), Some(kind)).at("join namespace", "cgroup")?;
@@ -203,32 +295,18 @@ impl Placement<'_> {
             // SAFETY: NEWCGROUP changes what this process sees of the hierarchies; no descriptor or memory is unshared.
             unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.at("cgroup namespace", "")?;
         }
-        Ok(())
+        Ok(pid)
     }
 }
 
-/// Kernel parameters and the score for the out-of-memory killer go through a procfs of our own, not through /proc of the
-/// container, which an image or a mount may have replaced (CVE-2019-16884, CVE-2025-52881).
+/// Kernel parameters go through a procfs of our own, not through /proc of the container, which an image or a mount may
+/// have replaced (CVE-2019-16884, CVE-2025-52881).
 fn set_parameters(plan: &Plan, proc: Option<&OwnedFd>) -> Step<()> {
     let Some(proc) = proc else { return Ok(()) };
     for (path, value) in &plan.sysctl {
         resolve::write_below(proc, &format!("sys/{path}"), value.as_bytes()).at("sysctl", path)?;
     }
-    write_oom_score(&plan.process, proc)
-}
-
-fn write_oom_score(process: &ProcessPlan, proc: &OwnedFd) -> Step<()> {
-    let Some(score) = process.oom_score_adj else { return Ok(()) };
-    let path = format!("{}/oom_score_adj", rustix::process::getpid().as_raw_nonzero());
-    resolve::write_below(proc, &path, score.to_string().as_bytes()).at("oom_score_adj", &score.to_string())
-}
-
-/// The score of a further process, through a procfs of its own.
-pub(crate) fn set_oom_score(process: &ProcessPlan) -> Step<()> {
-    if process.oom_score_adj.is_none() {
-        return Ok(());
-    }
-    write_oom_score(process, &mounts::filesystem("proc", "proc", &[])?)
+    Ok(())
 }
 
 /// Names of the new UTS namespace.
@@ -245,7 +323,7 @@ fn set_names(plan: &Plan) -> Step<()> {
 
 /// A new network namespace has its loopback interface down.
 fn bring_loopback_up(plan: &Plan) -> Step<()> {
-    if plan.is_new(CloneFlags::NEWNET) { atoll_sys::loopback::up().at("loopback", "lo") } else { Ok(()) }
+    if plan.namespaces.is_new(CloneFlags::NEWNET) { atoll_sys::loopback::up().at("loopback", "lo") } else { Ok(()) }
 }
 
 /// Says that all is made and waits for the word to go on: from the maker, or from whoever connects.
@@ -257,7 +335,7 @@ fn wait_for_start(init: &Init<'_>, channel: &mut Channel, root: &OwnedFd, stream
     rustix::process::set_parent_process_death_signal(None).at(step, "parent death signal")?;
     channel.report(&FromInit::Ready, Some(root.as_fd())).at(step, "ready")?;
     let gone = || Stop::new(step, "the maker is gone", &errno(libc::EPIPE));
-    if let Some(listener) = init.listener {
+    if let Some(listener) = init.start_listener() {
         loop {
             let accepted = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC).at(step, "accept")?;
             let connection = Channel::from_fd(accepted);

@@ -1,7 +1,7 @@
 //! The mounts of the configuration, in order (runtime-spec config.md, "Mounts").
 //!
-//! What is bound is cloned first, in the host's view and before anything of the container is touched; then each mount is
-//! made detached, given its attributes, and attached to a descriptor of its place inside the new root.
+//! Each mount is made detached (what is bound was cloned before, see [`Sources`]), given its attributes, and attached to a
+//! descriptor of its place inside the new root.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,7 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::{At, Placement, Step, errno, resolve, root};
+use super::{At, Placement, Sources, Step, copyup, errno, resolve, root};
 use crate::plan::{MountKind, MountPlan, Plan};
 
 /// The mounts that later steps work on.
@@ -26,26 +26,9 @@ pub(crate) struct Made {
     proc: Option<OwnedFd>,
 }
 
-/// Clones all sources of bind mounts, `None` for other mounts.
-pub(super) fn open_sources(mounts: &[MountPlan]) -> Step<Vec<Option<OwnedFd>>> {
-    let open = |mount: &MountPlan| match &mount.kind {
-        MountKind::Bind { source, recursive } => {
-            root::clone_tree(source, *recursive).map(Some).at("bind source", &source.to_string_lossy())
-        }
-        _ => Ok(None),
-    };
-    mounts.iter().map(open).collect()
-}
-
 /// Makes and attaches all mounts.
-pub(super) fn mount_all(
-    plan: &Plan,
-    root: &OwnedFd,
-    sources: Vec<Option<OwnedFd>>,
-    cgroup: &Cgroup,
-    placement: &mut Placement<'_>,
-) -> Step<Made> {
-    let mut made = Made::default();
+pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup, placement: &mut Placement<'_>) -> Step<Made> {
+    let (mut made, root) = (Made::default(), &sources.root);
     if !plan.mounts.iter().any(|mount| mount.normal_destination() == "/dev") {
         // An image's own /dev is never used.
         let parameters = [("mode".to_owned(), Some("0755".to_owned())), ("size".to_owned(), Some("64k".to_owned()))];
@@ -55,31 +38,56 @@ pub(super) fn mount_all(
         place(root, "/dev", true, &dev, true)?;
         made.dev = Some(dev);
     }
-    for (mount, source) in plan.mounts.iter().zip(sources) {
+    for (mount, source) in plan.mounts.iter().zip(&sources.mounts) {
         let path = mount.normal_destination();
-        let tree = match (&mount.kind, source) {
-            (MountKind::Bind { .. }, Some(tree)) => tree,
-            (MountKind::Filesystem { typ, source, parameters }, _) => filesystem(typ, source, parameters)?,
+        let (typ, source, parameters) = match (&mount.kind, source) {
+            (MountKind::Filesystem { typ, source, parameters }, _) => (typ, source, parameters),
             (MountKind::Cgroup, _) => {
                 placement.wait()?;
                 cgroup_view(mount, root, cgroup)?;
                 continue;
             }
+            (MountKind::Bind { .. }, Some(tree)) => {
+                let is_folder = is_folder(tree).at("mount", &path)?;
+                place(root, &path, is_folder, tree, mount.is_fixed())?;
+                if path == "/dev" {
+                    made.dev = None;
+                }
+                continue;
+            }
             (MountKind::Bind { .. }, None) => return Err(errno(libc::EINVAL)).at("mount", &path),
         };
+        let tree = match filesystem(typ, source, parameters) {
+            // Without a network namespace of its own a user namespace has no right to a sysfs: it sees the host's.
+            Err(stop) if typ == "sysfs" && stop.0.errno == libc::EPERM && plan.namespaces.has_user_namespace() => {
+                root::clone_tree(std::path::Path::new("/sys"), true).at("bind", "/sys")?
+            }
+            other => other?,
+        };
+        if mount.copy_up {
+            copy_up(root, &path, &tree, mount.is_fixed())?;
+        }
         set_attributes(&tree, &mount.recursive, true).at("mount attributes", &path)?;
         set_attributes(&tree, &mount.attributes, false).at("mount attributes", &path)?;
-        let is_folder = is_folder(&tree).at("mount", &path)?;
-        place(root, &path, is_folder, &tree, mount.is_fixed())?;
-        match (&mount.kind, path.as_str()) {
-            (MountKind::Filesystem { typ, .. }, "/dev") if typ == "tmpfs" => made.dev = Some(tree),
+        place(root, &path, true, &tree, mount.is_fixed())?;
+        match (typ.as_str(), path.as_str()) {
+            ("tmpfs", "/dev") => made.dev = Some(tree),
             (_, "/dev") => made.dev = None,
-            (MountKind::Filesystem { typ, .. }, "/dev/pts") if typ == "devpts" => made.devpts = Some(tree),
-            (MountKind::Filesystem { typ, .. }, "/proc") if typ == "proc" => made.proc = Some(tree),
+            ("devpts", "/dev/pts") => made.devpts = Some(tree),
+            ("proc", "/proc") => made.proc = Some(tree),
             _ => {}
         }
     }
     Ok(made)
+}
+
+/// Fills a new tmpfs with what the image has at its place.
+fn copy_up(root: &OwnedFd, path: &str, tree: &OwnedFd, fixed: bool) -> Step<()> {
+    match resolve::open(root, path, rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY, fixed) {
+        Ok(from) => copyup::copy_up(&from, tree).at("copy up", path),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) => Err(error).at("copy up", path),
+    }
 }
 
 fn is_folder(tree: &OwnedFd) -> rustix::io::Result<bool> {
@@ -137,7 +145,7 @@ fn cgroup_view(mount: &MountPlan, root: &OwnedFd, cgroup: &Cgroup) -> Step<()> {
 
 /// A procfs of our own to write parameters through: the one at /proc, or one that nobody else sees.
 pub(super) fn own_proc(made: &Made, plan: &Plan) -> Step<Option<OwnedFd>> {
-    if plan.sysctl.is_empty() && plan.process.oom_score_adj.is_none() {
+    if plan.sysctl.is_empty() {
         return Ok(None);
     }
     match &made.proc {

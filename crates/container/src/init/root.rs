@@ -27,27 +27,22 @@ pub(super) fn make_private() -> Step<()> {
 
 /// The host's root as seen before the pivot.
 pub(super) fn host_root() -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+    Ok(host_root_fd()?)
 }
 
-/// Makes the root mount and attaches it on top of the present root, where no path leads through it.
-pub(super) fn attach(source: &RootSource) -> Step<OwnedFd> {
-    let (mount, name) = match source {
-        RootSource::Path(path) => (clone_folder(path), path),
-        RootSource::Overlay(overlay) => (overlay.mount(), &overlay.base),
+/// Attaches the root mount: over the folder that it comes from, where hooks look for it, else on top of the present root,
+/// where no path leads through it.
+pub(super) fn attach(mount: &OwnedFd, source: &RootSource) -> Step<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = match source {
+        RootSource::Path(path) => rustix::fs::open(path, flags, Mode::empty()).or_else(|_| host_root_fd()),
+        RootSource::Overlay(_) => host_root_fd(),
     };
-    let mount = mount.at("root file system", &name.to_string_lossy())?;
-    let private = MountAttr { propagation: MountAttr::PRIVATE, ..MountAttr::default() };
-    set_attributes(&mount, &private, true).at("root file system", "propagation")?;
-    let place = host_root().at("root file system", "/")?;
-    attach_at(mount.as_fd(), place.as_fd()).at("root file system", "attach")?;
-    Ok(mount)
+    attach_at(mount.as_fd(), place.at("root file system", "/")?.as_fd()).at("root file system", "attach")
 }
 
-fn clone_folder(path: &Path) -> io::Result<OwnedFd> {
-    let folder = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    Ok(rustix::mount::open_tree(&folder, "", flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE)?)
+fn host_root_fd() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Makes the root mount this process's root and drops the host's tree (pivot_root(2), "pivot_root(\".\", \".\")").

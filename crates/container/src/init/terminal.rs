@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use atoll_sys::mount::attach;
 use atoll_sys::pty::{self, Pty};
 use rustix::fs::{FileType, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use rustix::mount::OpenTreeFlags;
 
 use super::mounts::Made;
@@ -50,7 +51,11 @@ impl Streams<'_> {
             let file = FileType::from_raw_mode(stat.st_mode);
             // So that the user can open /dev/stdout again; devices but the terminal stay the host's.
             if stat.st_uid != owner && (file == FileType::Fifo || matches!(self, Self::Terminal(_))) {
-                rustix::fs::fchown(fd, Some(uid), None)?;
+                match rustix::fs::fchown(fd, Some(uid), None) {
+                    // What belongs to somebody outside of the user namespace stays so.
+                    Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         rustix::stdio::dup2_stdin(fds[0])?;
@@ -78,7 +83,7 @@ fn sized(pty: Pty, stdio: &Stdio) -> io::Result<Streams<'_>> {
 }
 
 /// Streams of a first process.
-pub(super) fn open<'a>(stdio: &'a Stdio, _root: &OwnedFd, made: &Made) -> Step<Streams<'a>> {
+pub(super) fn open<'a>(stdio: &'a Stdio, made: &Made) -> Step<Streams<'a>> {
     let step = "terminal";
     if let Some(streams) = given(stdio) {
         return Ok(streams);

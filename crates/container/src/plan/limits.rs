@@ -23,8 +23,11 @@ const ALWAYS_ALLOWED: [&str; 11] = [
     "c 136:* rwm",
 ];
 
-pub(super) fn plan(resources: Option<&Resources>) -> Result<Limits, PlanError> {
-    let Some(resources) = resources else { return Ok(Limits::default()) };
+/// Judges `linux.resources`.
+///
+/// # Errors
+/// [`PlanError`], naming what cannot be limited.
+pub fn plan(resources: &Resources) -> Result<Limits, PlanError> {
     refuse(resources)?;
     let memory = resources.memory.clone().unwrap_or_default();
     let cpu = resources.cpu.clone().unwrap_or_default();

@@ -6,44 +6,36 @@
 
 mod limits;
 mod mount;
+mod namespaces;
 mod process;
+mod schedule;
 mod sysctl;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
-use atoll_oci::runtime::{Device, DeviceType, Linux, NamespaceType, Spec};
+use atoll_oci::runtime::{Device, DeviceType, Hooks, Linux, NamespaceType, Spec};
 use atoll_sys::cgroup::Limits;
 use atoll_sys::mount::MountAttr;
 use atoll_sys::process::CloneFlags;
 
 use crate::error::PlanError;
 
-pub use mount::{MountKind, MountPlan, TMPFS_MASK_OPTIONS};
-pub use process::{CapabilitySets, ProcessPlan, ResourceLimit, capability, capability_names};
+pub use limits::plan as limits;
+pub use mount::{IdMap, MountKind, MountPlan, TMPFS_MASK_OPTIONS, mount_options};
+pub use namespaces::{Join, NamespacePlan};
+pub use process::{CapabilitySets, Labels, ProcessPlan, ResourceLimit, capability, capability_names};
+pub use schedule::SchedulePlan;
 
 /// Most mounts in one configuration.
 const MOUNTS_MAX: usize = 4096;
 
-/// A namespace of somebody else to join.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Join {
-    /// Its kind: network, IPC, UTS, cgroup or pid.
-    pub typ: NamespaceType,
-    /// Its file.
-    pub path: String,
-}
-
 /// Everything that is made for a container.
 #[derive(Debug)]
 pub struct Plan {
-    /// New namespaces, cgroup's excepted: that one is made once the process is in its groups.
-    pub clone: CloneFlags,
-    /// Whether a new cgroup namespace is wanted.
-    pub cgroup_namespace: bool,
-    /// Namespaces to join.
-    pub joins: Vec<Join>,
+    /// Its namespaces.
+    pub namespaces: NamespacePlan,
     /// Mounts, in order.
     pub mounts: Vec<MountPlan>,
     /// Device nodes, the default ones first.
@@ -60,6 +52,10 @@ pub struct Plan {
     pub names: (String, String),
     /// Limits of the control groups.
     pub limits: Limits,
+    /// Programs to run on the way.
+    pub hooks: Hooks,
+    /// Interfaces of the host to move in: their name there, and inside.
+    pub net_devices: Vec<(String, String)>,
     /// The first process.
     pub process: ProcessPlan,
 }
@@ -83,45 +79,40 @@ impl Plan {
     pub fn new(spec: &Spec, bundle: &Path) -> Result<Self, PlanError> {
         let linux = spec.linux.clone().unwrap_or_default();
         check_version(&spec.oci_version)?;
-        refuse_linux(&linux)?;
-        if spec.hooks.as_ref().is_some_and(|hooks| !hooks.is_empty()) {
-            return Err(PlanError::unsupported("running hooks"));
+        if linux.intel_rdt.is_some() {
+            return Err(PlanError::unsupported("Intel RDT"));
         }
-        let (clone, cgroup_namespace, joins) = namespaces(&linux)?;
-        if !spec.hostname.is_empty() && !clone.contains(CloneFlags::NEWUTS) {
-            return Err(PlanError::invalid("hostname needs a new uts namespace"));
-        }
-        if !spec.domainname.is_empty() && !clone.contains(CloneFlags::NEWUTS) {
-            return Err(PlanError::invalid("domainname needs a new uts namespace"));
+        let namespaces = NamespacePlan::new(&linux)?;
+        let hooks = spec.hooks.clone().unwrap_or_default();
+        check_hooks(&hooks)?;
+        for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
+            if !value.is_empty() && !namespaces.is_new(CloneFlags::NEWUTS) {
+                return Err(PlanError::invalid(format!("{name} needs a new uts namespace")));
+            }
         }
         if spec.mounts.len() > MOUNTS_MAX {
             return Err(PlanError::invalid(format!("more than {MOUNTS_MAX} mounts")));
         }
         let process = spec.process.as_ref().ok_or_else(|| PlanError::invalid("there is no process to run"))?;
-        let mounts = spec.mounts.iter().map(|mount| MountPlan::new(mount, bundle)).collect::<Result<_, _>>()?;
+        let judge = |mount| MountPlan::new(mount, bundle, namespaces.mapping.as_ref(), &linux.mount_label);
+        let mounts = spec.mounts.iter().map(judge).collect::<Result<_, _>>()?;
         for path in linux.masked_paths.iter().chain(&linux.readonly_paths) {
             absolute("a masked or read-only path", path)?;
         }
         Ok(Self {
-            clone,
-            cgroup_namespace,
-            joins,
             mounts,
             devices: devices(&linux.devices)?,
             masked: linux.masked_paths.clone(),
             readonly: linux.readonly_paths.clone(),
             root: root(spec, &linux)?,
-            sysctl: sysctl::plan(&linux.sysctl, &linux, clone)?,
+            sysctl: sysctl::plan(&linux.sysctl, &namespaces)?,
             names: (spec.hostname.clone(), spec.domainname.clone()),
-            limits: limits::plan(linux.resources.as_ref())?,
-            process: ProcessPlan::new(process, linux.seccomp.as_ref())?,
+            limits: linux.resources.as_ref().map(limits::plan).transpose()?.unwrap_or_default(),
+            hooks,
+            net_devices: net_devices(&linux, &namespaces)?,
+            process: ProcessPlan::new(process, Some(&linux))?,
+            namespaces,
         })
-    }
-
-    /// Whether a namespace of this kind is new.
-    #[must_use]
-    pub fn is_new(&self, flag: CloneFlags) -> bool {
-        self.clone.contains(flag)
     }
 }
 
@@ -139,49 +130,48 @@ fn check_version(version: &str) -> Result<(), PlanError> {
     }
 }
 
-fn refuse_linux(linux: &Linux) -> Result<(), PlanError> {
-    let refused = [
-        (!linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty(), "a user namespace"),
-        (!linux.net_devices.is_empty(), "moving network devices"),
-        (!linux.mount_label.is_empty(), "an SELinux mount label"),
-        (linux.intel_rdt.is_some(), "Intel RDT"),
-        (!linux.time_offsets.is_empty(), "a time namespace"),
-        (linux.personality.as_ref().is_some_and(|p| p.domain != "LINUX"), "a personality other than LINUX"),
+fn check_hooks(hooks: &Hooks) -> Result<(), PlanError> {
+    let all = [
+        &hooks.prestart,
+        &hooks.create_runtime,
+        &hooks.create_container,
+        &hooks.start_container,
+        &hooks.poststart,
+        &hooks.poststop,
     ];
-    match refused.iter().find(|(refused, _)| *refused) {
-        Some((_, what)) => Err(PlanError::unsupported(*what)),
-        None => Ok(()),
+    for hook in all.into_iter().flatten() {
+        absolute("the path of a hook", &hook.path)?;
+        if hook.timeout.is_some_and(|seconds| seconds <= 0) {
+            return Err(PlanError::invalid(format!("the timeout of hook {:?} is not above zero", hook.path)));
+        }
+        if hook.env.iter().any(|variable| !variable.contains('=')) {
+            return Err(PlanError::invalid(format!("the environment of hook {:?} is not NAME=value", hook.path)));
+        }
     }
+    Ok(())
 }
 
-fn namespaces(linux: &Linux) -> Result<(CloneFlags, bool, Vec<Join>), PlanError> {
-    let (mut clone, mut cgroup, mut joins) = (CloneFlags::default(), false, Vec::new());
-    for (index, namespace) in linux.namespaces.iter().enumerate() {
-        if linux.namespaces[..index].iter().any(|other| other.typ == namespace.typ) {
-            return Err(PlanError::invalid(format!("two namespaces of kind {}", namespace.typ)));
-        }
-        let joined = !namespace.path.is_empty();
-        match namespace.typ {
-            NamespaceType::User | NamespaceType::Time => {
-                return Err(PlanError::unsupported(format!("a {} namespace", namespace.typ)));
-            }
-            NamespaceType::Mount if joined => return Err(PlanError::unsupported("joining a mount namespace")),
-            _ if joined => {
-                absolute("the path of a namespace", &namespace.path)?;
-                joins.push(Join { typ: namespace.typ, path: namespace.path.clone() });
-            }
-            NamespaceType::Cgroup => cgroup = true,
-            NamespaceType::Pid => clone |= CloneFlags::NEWPID,
-            NamespaceType::Network => clone |= CloneFlags::NEWNET,
-            NamespaceType::Mount => clone |= CloneFlags::NEWNS,
-            NamespaceType::Ipc => clone |= CloneFlags::NEWIPC,
-            NamespaceType::Uts => clone |= CloneFlags::NEWUTS,
-        }
+/// Longest name of an interface (linux/if.h, `IFNAMSIZ` less its null).
+const INTERFACE_NAME_MAX: usize = 15;
+
+fn net_devices(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>, PlanError> {
+    if linux.net_devices.is_empty() {
+        return Ok(Vec::new());
     }
-    if !clone.contains(CloneFlags::NEWNS) {
-        return Err(PlanError::unsupported("a container without a mount namespace of its own"));
+    if !namespaces.is_new(CloneFlags::NEWNET) && !namespaces.joins(NamespaceType::Network) {
+        return Err(PlanError::invalid("netDevices need a network namespace of the container's own"));
     }
-    Ok((clone, cgroup, joins))
+    let name = |(host, device): (&String, &atoll_oci::runtime::NetDevice)| {
+        let inside = if device.name.is_empty() { host } else { &device.name };
+        for name in [host, inside] {
+            let bad = |c: char| c == '/' || c == ':' || c == '%' || c.is_whitespace() || c == '\0';
+            if name.is_empty() || name.len() > INTERFACE_NAME_MAX || name == "." || name == ".." || name.contains(bad) {
+                return Err(PlanError::invalid(format!("netDevices: {name:?} is no name of an interface")));
+            }
+        }
+        Ok((host.clone(), inside.clone()))
+    };
+    linux.net_devices.iter().map(name).collect()
 }
 
 fn root(spec: &Spec, linux: &Linux) -> Result<RootPlan, PlanError> {

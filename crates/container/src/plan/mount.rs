@@ -1,14 +1,15 @@
 //! Options of mounts as mount attributes, propagation and file system parameters (mount(8), runtime-spec config.md).
 //!
 //! Options that the kernel's mounts know become attribute bits, propagation names become propagation; the rest belongs to
-//! the file system and is handed to it as it is. Id-mapped mounts and copying up into tmpfs are refused.
+//! the file system and is handed to it as it is.
 
 use std::path::{Path, PathBuf};
 
 use atoll_oci::runtime::Mount;
 use atoll_sys::mount::MountAttr;
+use atoll_sys::userns::Mapping;
 
-use super::absolute;
+use super::{absolute, namespaces::id_ranges};
 use crate::error::PlanError;
 
 /// Options of the tmpfs that hides folders.
@@ -37,6 +38,15 @@ pub enum MountKind {
     },
 }
 
+/// How ids of a mount's files are mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap {
+    /// The mapping.
+    pub mapping: Mapping,
+    /// Whether that is for all mounts below too (`ridmap`).
+    pub recursive: bool,
+}
+
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPlan {
@@ -48,39 +58,64 @@ pub struct MountPlan {
     pub attributes: MountAttr,
     /// Attributes for it and all mounts below (`rro`, `rprivate`…).
     pub recursive: MountAttr,
+    /// Id mapping of a bind mount.
+    pub idmap: Option<IdMap>,
+    /// Whether what the image has at the destination is copied into a new tmpfs (`tmpcopyup`).
+    pub copy_up: bool,
 }
 
-/// How an option changes a mount: bits to set, bits to clear.
+/// How an option changes a mount: bits to set, bits to clear. Each also stands with `r` in front, for all mounts below.
+const ATTRIBUTES: [(&str, u64, u64); 18] = [
+    ("ro", MountAttr::RDONLY, 0),
+    ("rw", 0, MountAttr::RDONLY),
+    ("nosuid", MountAttr::NOSUID, 0),
+    ("suid", 0, MountAttr::NOSUID),
+    ("nodev", MountAttr::NODEV, 0),
+    ("dev", 0, MountAttr::NODEV),
+    ("noexec", MountAttr::NOEXEC, 0),
+    ("exec", 0, MountAttr::NOEXEC),
+    ("nosymfollow", MountAttr::NOSYMFOLLOW, 0),
+    ("symfollow", 0, MountAttr::NOSYMFOLLOW),
+    ("nodiratime", MountAttr::NODIRATIME, 0),
+    ("diratime", 0, MountAttr::NODIRATIME),
+    ("noatime", MountAttr::NOATIME, MountAttr::ATIME_MASK),
+    ("strictatime", MountAttr::STRICTATIME, MountAttr::ATIME_MASK),
+    ("relatime", MountAttr::RELATIME, MountAttr::ATIME_MASK),
+    ("atime", MountAttr::RELATIME, MountAttr::ATIME_MASK),
+    ("norelatime", MountAttr::RELATIME, MountAttr::ATIME_MASK),
+    ("nostrictatime", MountAttr::RELATIME, MountAttr::ATIME_MASK),
+];
+
+/// Options that are neither attributes nor propagation.
+const OTHERS: [&str; 10] =
+    ["bind", "rbind", "tmpcopyup", "idmap", "ridmap", "defaults", "async", "silent", "loud", "nomand"];
+
+/// The names of propagation, also with `r` in front.
+const PROPAGATIONS: [(&str, u64); 4] = [
+    ("private", MountAttr::PRIVATE),
+    ("slave", MountAttr::SLAVE),
+    ("shared", MountAttr::SHARED),
+    ("unbindable", MountAttr::UNBINDABLE),
+];
+
+/// All options that are no file system's own, sorted.
+#[must_use]
+pub fn mount_options() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(name, ..)| *name);
+    let propagations = PROPAGATIONS.iter().map(|(name, _)| *name);
+    let recursive = attributes.clone().chain(propagations.clone());
+    let mut all: Vec<String> = recursive.map(|name| format!("r{name}")).collect();
+    all.extend(attributes.chain(propagations).chain(OTHERS).map(str::to_owned));
+    all.sort_unstable();
+    all
+}
+
 fn attribute(option: &str) -> Option<(u64, u64)> {
-    use MountAttr as M;
-    Some(match option {
-        "ro" => (M::RDONLY, 0),
-        "rw" => (0, M::RDONLY),
-        "nosuid" => (M::NOSUID, 0),
-        "suid" => (0, M::NOSUID),
-        "nodev" => (M::NODEV, 0),
-        "dev" => (0, M::NODEV),
-        "noexec" => (M::NOEXEC, 0),
-        "exec" => (0, M::NOEXEC),
-        "nosymfollow" => (M::NOSYMFOLLOW, 0),
-        "symfollow" => (0, M::NOSYMFOLLOW),
-        "nodiratime" => (M::NODIRATIME, 0),
-        "diratime" => (0, M::NODIRATIME),
-        "noatime" => (M::NOATIME, M::ATIME_MASK),
-        "strictatime" => (M::STRICTATIME, M::ATIME_MASK),
-        "relatime" | "atime" | "norelatime" | "nostrictatime" => (M::RELATIME, M::ATIME_MASK),
-        _ => return None,
-    })
+    ATTRIBUTES.iter().find(|(name, ..)| *name == option).map(|(_, set, clear)| (*set, *clear))
 }
 
 fn propagation(option: &str) -> Option<u64> {
-    Some(match option {
-        "private" => MountAttr::PRIVATE,
-        "slave" => MountAttr::SLAVE,
-        "shared" => MountAttr::SHARED,
-        "unbindable" => MountAttr::UNBINDABLE,
-        _ => return None,
-    })
+    PROPAGATIONS.iter().find(|(name, _)| *name == option).map(|(_, value)| *value)
 }
 
 fn merge(attributes: &mut MountAttr, (set, clear): (u64, u64)) {
@@ -89,46 +124,34 @@ fn merge(attributes: &mut MountAttr, (set, clear): (u64, u64)) {
 }
 
 impl MountPlan {
-    /// Judges one mount; `bundle` is where a relative source starts.
+    /// Judges one mount; `bundle` is where a relative source starts, `own` the mapping of the container's new user
+    /// namespace, `label` the SELinux context of new file systems.
     ///
     /// # Errors
     /// [`PlanError`], naming the destination.
-    pub fn new(mount: &Mount, bundle: &Path) -> Result<Self, PlanError> {
+    pub fn new(mount: &Mount, bundle: &Path, own: Option<&Mapping>, label: &str) -> Result<Self, PlanError> {
         let destination = mount.destination.as_str();
         absolute("the destination of a mount", destination)?;
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(PlanError::unsupported(format!("an id-mapped mount at {destination}")));
+        let options = Options::read(&mount.options);
+        if options
+            .parameters
+            .iter()
+            .any(|(name, value)| name.contains('\0') || value.as_ref().is_some_and(|value| value.contains('\0')))
+        {
+            return Err(PlanError::invalid(format!("an option of the mount at {destination} has a null byte")));
         }
+        let Options { attributes, mut recursive, mut parameters, deep, idmap, copy_up } = options;
         let bind = mount.is_bind();
-        let (mut attributes, mut recursive) = (MountAttr::default(), MountAttr::default());
-        let mut parameters = Vec::new();
-        let mut deep = false;
-        for option in &mount.options {
-            let below = option.strip_prefix('r');
-            if matches!(option.as_str(), "defaults" | "async" | "silent" | "loud" | "nomand" | "bind") {
-            } else if option == "rbind" {
-                deep = true;
-            } else if let Some(change) = attribute(option) {
-                merge(&mut attributes, change);
-            } else if let Some(value) = propagation(option) {
-                attributes.propagation = value;
-            } else if let Some(value) = below.and_then(propagation) {
-                recursive.propagation = value;
-            } else if let Some(change) = below.and_then(attribute) {
-                merge(&mut recursive, change);
-            } else if option == "tmpcopyup" || option == "idmap" || option == "ridmap" || option.contains('\0') {
-                return Err(PlanError::unsupported(format!("option {option:?} of the mount at {destination}")));
-            } else {
-                let (name, value) = option.split_once('=').map_or((option.as_str(), None), |(n, v)| (n, Some(v)));
-                parameters.push((name.to_owned(), value.map(str::to_owned)));
-            }
-        }
         if bind && let Some((name, _)) = parameters.first() {
             return Err(PlanError::invalid(format!("option {name:?} of the bind mount at {destination} is unknown")));
         }
         if bind && attributes.propagation == 0 && recursive.propagation == 0 {
             recursive.propagation = MountAttr::PRIVATE;
         }
+        if copy_up && mount.typ != "tmpfs" {
+            return Err(PlanError::invalid(format!("tmpcopyup of the mount at {destination} is for tmpfs")));
+        }
+        let idmap = id_map(mount, idmap, own)?;
         let kind = if bind {
             if mount.source.is_empty() {
                 return Err(PlanError::invalid(format!("the bind mount at {destination} has no source")));
@@ -139,9 +162,12 @@ impl MountPlan {
         } else if mount.typ.is_empty() || mount.typ == "none" {
             return Err(PlanError::invalid(format!("the mount at {destination} has no type")));
         } else {
+            if !label.is_empty() && LABELLED.contains(&mount.typ.as_str()) {
+                parameters.push(("context".into(), Some(label.into())));
+            }
             MountKind::Filesystem { typ: mount.typ.clone(), source: mount.source.clone(), parameters }
         };
-        Ok(Self { destination: destination.to_owned(), kind, attributes, recursive })
+        Ok(Self { destination: destination.to_owned(), kind, attributes, recursive, idmap, copy_up })
     }
 
     /// Whether nothing of an image may lead the destination elsewhere: /proc, /sys, /dev and what is below them.
@@ -157,4 +183,80 @@ impl MountPlan {
         let parts = self.destination.split('/').filter(|part| !part.is_empty() && *part != ".");
         parts.fold(String::new(), |path, part| path + "/" + part)
     }
+}
+
+/// New file systems that take an SELinux context.
+const LABELLED: [&str; 3] = ["tmpfs", "mqueue", "devpts"];
+
+/// The options of one mount, sorted by whom they are for.
+#[derive(Default)]
+struct Options {
+    attributes: MountAttr,
+    recursive: MountAttr,
+    parameters: Vec<(String, Option<String>)>,
+    deep: bool,
+    idmap: Option<bool>,
+    copy_up: bool,
+}
+
+impl Options {
+    fn read(options: &[String]) -> Self {
+        let mut read = Self::default();
+        for option in options {
+            let below = option.strip_prefix('r');
+            match option.as_str() {
+                "defaults" | "async" | "silent" | "loud" | "nomand" | "bind" => {}
+                "rbind" => read.deep = true,
+                "tmpcopyup" => read.copy_up = true,
+                "idmap" => read.idmap = Some(false),
+                "ridmap" => read.idmap = Some(true),
+                _ => {
+                    if let Some(change) = attribute(option) {
+                        merge(&mut read.attributes, change);
+                    } else if let Some(value) = propagation(option) {
+                        read.attributes.propagation = value;
+                    } else if let Some(value) = below.and_then(propagation) {
+                        read.recursive.propagation = value;
+                    } else if let Some(change) = below.and_then(attribute) {
+                        merge(&mut read.recursive, change);
+                    } else {
+                        let (name, value) =
+                            option.split_once('=').map_or((option.as_str(), None), |(n, v)| (n, Some(v)));
+                        read.parameters.push((name.to_owned(), value.map(str::to_owned)));
+                    }
+                }
+            }
+        }
+        read
+    }
+}
+
+/// The mapping of an id-mapped mount: its own, or the container's. `recursive` is set by the options `idmap`, `ridmap`.
+fn id_map(mount: &Mount, recursive: Option<bool>, own: Option<&Mapping>) -> Result<Option<IdMap>, PlanError> {
+    let destination = &mount.destination;
+    let given = !(mount.uid_mappings.is_empty() && mount.gid_mappings.is_empty());
+    if !given && recursive.is_none() {
+        return Ok(None);
+    }
+    if !mount.is_bind() {
+        return Err(PlanError::unsupported(format!("an id mapping of the new file system at {destination}")));
+    }
+    if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
+        return Err(PlanError::invalid(format!(
+            "the mount at {destination} has only one of uidMappings and gidMappings"
+        )));
+    }
+    let mapping = match own {
+        _ if given => Mapping {
+            users: id_ranges("uidMappings of a mount", &mount.uid_mappings)?,
+            groups: id_ranges("gidMappings of a mount", &mount.gid_mappings)?,
+        },
+        Some(own) => own.clone(),
+        None => {
+            return Err(PlanError::invalid(format!(
+                "the mount at {destination} is id-mapped, but neither it nor the container has a mapping"
+            )));
+        }
+    };
+    Ok(Some(IdMap { mapping, recursive: recursive.unwrap_or(false) }))
 }

@@ -5,9 +5,10 @@
 
 use std::ffi::CString;
 
-use atoll_oci::runtime::{Capabilities, LinuxSeccomp, Process, User};
+use atoll_oci::runtime::{Capabilities, Linux, LinuxSeccomp, Process, SeccompAction, User};
 use rustix::process::Resource;
 
+use super::SchedulePlan;
 use crate::error::PlanError;
 use crate::seccomp;
 
@@ -37,6 +38,19 @@ pub struct ProcessPlan {
     pub oom_score_adj: Option<i32>,
     /// The compiled filter.
     pub seccomp: Option<seccomp::Program>,
+    /// How it is scheduled.
+    pub schedule: SchedulePlan,
+    /// Labels of security modules.
+    pub labels: Labels,
+}
+
+/// What a process is for the host's security modules; empty is no wish.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// Profile of AppArmor.
+    pub apparmor: String,
+    /// Label of SELinux.
+    pub selinux: String,
 }
 
 /// Which resource, its soft and its hard limit; `None` is unlimited.
@@ -58,21 +72,11 @@ pub struct CapabilitySets {
 }
 
 impl ProcessPlan {
-    /// Judges a process and compiles its filter.
+    /// Judges a process and compiles its filter; `linux` is the container's part of the configuration.
     ///
     /// # Errors
     /// [`PlanError`], naming the field.
-    pub fn new(process: &Process, filter: Option<&LinuxSeccomp>) -> Result<Self, PlanError> {
-        let refused = [
-            (!process.apparmor_profile.is_empty(), "an AppArmor profile"),
-            (!process.selinux_label.is_empty(), "an SELinux label"),
-            (process.io_priority.is_some(), "an I/O priority"),
-            (process.scheduler.is_some(), "a scheduling policy"),
-            (process.exec_cpu_affinity.is_some(), "a CPU affinity for exec"),
-        ];
-        if let Some((_, what)) = refused.iter().find(|(refused, _)| *refused) {
-            return Err(PlanError::unsupported(*what));
-        }
+    pub fn new(process: &Process, linux: Option<&Linux>) -> Result<Self, PlanError> {
         if process.args.first().is_none_or(String::is_empty) {
             return Err(PlanError::invalid("process.args names no program"));
         }
@@ -93,17 +97,52 @@ impl ProcessPlan {
             rlimits: rlimits(process)?,
             no_new_privileges: process.no_new_privileges,
             oom_score_adj: process.oom_score_adj,
-            seccomp: filter.map(compile).transpose()?,
+            seccomp: linux.and_then(|linux| linux.seccomp.as_ref()).map(compile).transpose()?,
+            schedule: SchedulePlan::new(process, linux)?,
+            labels: labels(process, linux)?,
         })
     }
 }
 
+/// System calls that hand the listener over: were they to wait for it, nobody would ever answer.
+const BEFORE_LISTENER: [&str; 2] = ["sendmsg", "close"];
+
 fn compile(filter: &LinuxSeccomp) -> Result<seccomp::Program, PlanError> {
     let program = seccomp::compile(filter, seccomp::Arch::HOST)?;
     if program.notifies() {
-        return Err(PlanError::unsupported("a seccomp listener (SCMP_ACT_NOTIFY)"));
+        let notify = |action: &SeccompAction| *action == SeccompAction::Notify;
+        let rules = filter.syscalls.iter().filter(|rule| notify(&rule.action));
+        let names = rules.flat_map(|rule| &rule.names).find(|name| BEFORE_LISTENER.contains(&name.as_str()));
+        if let Some(name) = names {
+            return Err(PlanError::invalid(format!(
+                "SCMP_ACT_NOTIFY for {name} would keep the listener from starting"
+            )));
+        }
+        if notify(&filter.default_action) {
+            return Err(PlanError::invalid("SCMP_ACT_NOTIFY cannot be the default action"));
+        }
     }
     Ok(program)
+}
+
+/// A label for a module that the host does not have would be a promise that nobody keeps.
+fn labels(process: &Process, linux: Option<&Linux>) -> Result<Labels, PlanError> {
+    let apparmor = || {
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+        enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
+    };
+    let selinux = || std::path::Path::new("/sys/fs/selinux/enforce").exists();
+    let (profile, label) = (&process.apparmor_profile, &process.selinux_label);
+    if !profile.is_empty() && !apparmor() {
+        return Err(PlanError::invalid(format!("apparmorProfile {profile:?}: AppArmor is not enabled on this host")));
+    }
+    let mount = linux.map_or("", |linux| linux.mount_label.as_str());
+    if let Some(label) = [label.as_str(), mount].into_iter().find(|label| !label.is_empty())
+        && !selinux()
+    {
+        return Err(PlanError::invalid(format!("label {label:?}: SELinux is not enabled on this host")));
+    }
+    Ok(Labels { apparmor: profile.clone(), selinux: label.clone() })
 }
 
 fn string(what: &str, value: &str) -> Result<CString, PlanError> {

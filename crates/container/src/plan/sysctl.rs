@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use atoll_oci::runtime::{Linux, NamespaceType};
+use atoll_oci::runtime::NamespaceType;
 use atoll_sys::process::CloneFlags;
 
+use super::NamespacePlan;
 use crate::error::PlanError;
 
 /// Parameters of an IPC namespace, below `kernel/` (ipc_namespaces(7)).
@@ -24,13 +25,12 @@ const IPC: [&str; 8] = [
 /// Path below /proc/sys and value of each parameter.
 pub(super) fn plan(
     wanted: &BTreeMap<String, String>,
-    linux: &Linux,
-    clone: CloneFlags,
+    namespaces: &NamespacePlan,
 ) -> Result<Vec<(String, String)>, PlanError> {
-    wanted.iter().map(|(name, value)| Ok((path(name, linux, clone)?, value.clone()))).collect()
+    wanted.iter().map(|(name, value)| Ok((path(name, namespaces)?, value.clone()))).collect()
 }
 
-fn path(name: &str, linux: &Linux, clone: CloneFlags) -> Result<String, PlanError> {
+fn path(name: &str, namespaces: &NamespacePlan) -> Result<String, PlanError> {
     // Either notation; in the one with dots a slash stands for a dot of a name, as in sysctl(8).
     let path = match (name.find('.'), name.find('/')) {
         (Some(dot), Some(slash)) if dot < slash => name
@@ -51,13 +51,13 @@ fn path(name: &str, linux: &Linux, clone: CloneFlags) -> Result<String, PlanErro
     if path.split('/').any(|part| part.is_empty() || part == ".." || part == ".") || path.contains('\0') {
         return Err(PlanError::invalid(format!("sysctl {name:?} is no name of a kernel parameter")));
     }
-    let joined = |typ| linux.namespace(typ).is_some_and(|namespace| !namespace.path.is_empty());
+    let own = |flag, typ| namespaces.is_new(flag) || namespaces.joins(typ);
     let (own, kind) = if path.starts_with("net/") {
-        (clone.contains(CloneFlags::NEWNET) || joined(NamespaceType::Network), "network")
+        (own(CloneFlags::NEWNET, NamespaceType::Network), "network")
     } else if path.starts_with("fs/mqueue/") || IPC.contains(&path.as_str()) {
-        (clone.contains(CloneFlags::NEWIPC) || joined(NamespaceType::Ipc), "ipc")
+        (own(CloneFlags::NEWIPC, NamespaceType::Ipc), "ipc")
     } else if path == "kernel/domainname" {
-        (clone.contains(CloneFlags::NEWUTS), "uts")
+        (namespaces.is_new(CloneFlags::NEWUTS), "uts")
     } else if path == "kernel/hostname" {
         return Err(PlanError::invalid("sysctl kernel.hostname: set the hostname instead"));
     } else {

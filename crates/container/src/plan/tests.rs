@@ -39,8 +39,8 @@ fn linux(spec: &mut Spec) -> &mut Linux {
 #[test]
 fn the_smallest_configuration_is_planned() {
     let plan = plan(|_| {}).unwrap();
-    assert!(plan.is_new(CloneFlags::NEWNS));
-    assert!(!plan.cgroup_namespace);
+    assert!(plan.namespaces.is_new(CloneFlags::NEWNS));
+    assert!(!plan.namespaces.cgroup);
     assert_eq!(plan.devices.len(), DEFAULT_DEVICES.len());
 }
 
@@ -58,17 +58,26 @@ fn nothing_is_accepted_and_ignored() {
     refused(|s| s.process.as_mut().unwrap().args.clear(), "args");
     refused(|s| s.process.as_mut().unwrap().env = vec!["A".into()], "NAME=value");
     refused(|s| s.process.as_mut().unwrap().apparmor_profile = "x".into(), "AppArmor");
+    for (path, timeout) in [("x", None), ("/x", Some(0))] {
+        refused(
+            |s| {
+                let hook = atoll_oci::runtime::Hook { path: path.into(), timeout, ..Default::default() };
+                s.hooks = Some(atoll_oci::runtime::Hooks { poststop: vec![hook], ..Default::default() });
+            },
+            "hook",
+        );
+    }
+    refused(|s| linux(s).intel_rdt = Some(Default::default()), "Intel RDT");
+    refused(|s| drop(linux(s).net_devices.insert("eth0".into(), Default::default())), "network namespace");
     refused(
         |s| {
-            let hook = atoll_oci::runtime::Hook { path: "/x".into(), ..Default::default() };
-            s.hooks = Some(atoll_oci::runtime::Hooks { poststop: vec![hook], ..Default::default() });
+            linux(s).time_offsets.insert("monotonic".into(), Default::default());
         },
-        "hooks",
+        "time namespace",
     );
-    for (typ, path) in [(NamespaceType::User, ""), (NamespaceType::Time, ""), (NamespaceType::Mount, "/proc/1/ns/mnt")]
-    {
-        refused(|s| linux(s).namespaces = vec![Namespace { typ, path: path.into() }], "namespace");
-    }
+    let namespace = |typ, path: &str| vec![Namespace { typ, path: path.into() }];
+    refused(|s| linux(s).namespaces.extend(namespace(NamespaceType::User, "")), "id 0");
+    refused(|s| linux(s).namespaces = namespace(NamespaceType::Mount, "/proc/1/ns/mnt"), "joining a mount namespace");
     let limit = |soft, hard| Rlimit { typ: "RLIMIT_NOFILE".into(), soft, hard };
     refused(|s| s.process.as_mut().unwrap().rlimits = vec![limit(2, 1)], "above");
     refused(|s| s.process.as_mut().unwrap().rlimits = vec![limit(1, 1), limit(1, 1)], "twice");
@@ -114,7 +123,7 @@ fn mount(typ: &str, options: &[&str]) -> Result<MountPlan, PlanError> {
         options: options.iter().map(|option| (*option).to_owned()).collect(),
         ..Mount::default()
     };
-    MountPlan::new(&mount, Path::new("/bundle"))
+    MountPlan::new(&mount, Path::new("/bundle"), None, "")
 }
 
 #[test]
@@ -133,7 +142,9 @@ fn options_of_mounts() {
     assert_eq!(plan.kind, MountKind::Filesystem { typ: "tmpfs".into(), source: "src".into(), parameters });
     assert_eq!((plan.attributes.set, plan.attributes.clear), (MountAttr::NOATIME, MountAttr::ATIME_MASK));
     assert!(mount("bind", &["size=1m"]).is_err());
-    assert!(mount("tmpfs", &["tmpcopyup"]).is_err());
+    assert!(mount("tmpfs", &["tmpcopyup"]).unwrap().copy_up);
+    assert!(mount("bind", &["tmpcopyup"]).is_err());
+    assert!(mount("bind", &["idmap"]).is_err(), "neither mount nor container has a mapping");
     assert!(mount("", &[]).is_err());
 }
 
@@ -141,7 +152,7 @@ fn options_of_mounts() {
 fn fixed_places() {
     let fixed = |destination: &str| {
         let mount = Mount { destination: destination.into(), typ: "tmpfs".into(), ..Mount::default() };
-        MountPlan::new(&mount, Path::new("/")).unwrap().is_fixed()
+        MountPlan::new(&mount, Path::new("/"), None, "").unwrap().is_fixed()
     };
     for path in ["/proc", "/sys/fs/cgroup", "//dev/shm", "/./proc/x"] {
         assert!(fixed(path), "{path}");
@@ -168,5 +179,28 @@ fn names_of_capabilities() {
     }
     for name in ["", "CAP_", "CAP_FLY", "CAP_CAP_CHOWN"] {
         assert_eq!(capability(name), None, "{name}");
+    }
+}
+
+#[test]
+fn mappings_of_user_namespaces() {
+    let range = |container_id, host_id, size| IdMapping { container_id, host_id, size };
+    let mapped = |users: &[IdMapping]| {
+        plan(|s| {
+            linux(s).namespaces.push(Namespace { typ: NamespaceType::User, path: String::new() });
+            linux(s).uid_mappings = users.to_vec();
+            linux(s).gid_mappings = vec![range(0, 7, 1)];
+        })
+    };
+    assert!(mapped(&[range(0, 100_000, 1000), range(1000, 5, 1)]).is_ok());
+    for bad in [
+        vec![],
+        vec![range(1, 1, 1)],
+        vec![range(0, 1, 0)],
+        vec![range(0, 1, 10), range(5, 100, 1)],
+        vec![range(0, 1, 10), range(20, 10, 1)],
+        vec![range(0, u32::MAX, 2)],
+    ] {
+        assert!(mapped(&bad).is_err(), "{bad:?}");
     }
 }

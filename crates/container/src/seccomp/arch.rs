@@ -50,8 +50,21 @@ impl Arch {
         !matches!(self, Self::X32 | Self::X86 | Self::Arm)
     }
 
+    /// Its name in the runtime specification.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X86_64 => "SCMP_ARCH_X86_64",
+            Self::X32 => "SCMP_ARCH_X32",
+            Self::X86 => "SCMP_ARCH_X86",
+            Self::Aarch64 => "SCMP_ARCH_AARCH64",
+            Self::Arm => "SCMP_ARCH_ARM",
+            Self::Riscv64 => "SCMP_ARCH_RISCV64",
+        }
+    }
+
     /// Every convention that a kernel of this native architecture can run, itself first.
-    pub(super) const fn family(self) -> &'static [Self] {
+    pub(crate) const fn family(self) -> &'static [Self] {
         match self {
             Self::X86_64 => &[Self::X86_64, Self::X32, Self::X86],
             Self::X32 => &[Self::X32],

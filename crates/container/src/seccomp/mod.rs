@@ -3,14 +3,14 @@
 //! [`compile`] checks a [`LinuxSeccomp`] (OCI runtime specification, config-linux, "Seccomp"), turns its names into
 //! numbers for the native architecture and those listed beside it, and writes one [`Program`]; [`Program::install`]
 //! puts the calling thread under it. [`default_profile`] is the policy that Docker applies to a container, as a value.
-//! Left out on purpose: delivering a NOTIFY policy's listener to its `listenerPath`, which is the runtime's step, and
-//! architectures that Atoll does not run on.
+//! Left out on purpose: architectures that Atoll does not run on.
 
 mod action;
 mod arch;
 mod bpf;
 mod compile;
 mod install;
+mod listener;
 mod policy;
 mod profile;
 mod table;
@@ -22,6 +22,7 @@ use atoll_oci::runtime::LinuxSeccomp;
 pub use arch::Arch;
 pub use bpf::{INSTRUCTIONS_MAX, Instruction};
 pub use install::Program;
+pub(crate) use listener::Listener;
 pub use profile::default_profile;
 
 /// Why a seccomp section cannot be made into a filter.

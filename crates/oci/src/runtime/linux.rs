@@ -58,6 +58,9 @@ pub struct Linux {
     /// Execution domain (personality(2)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<Personality>,
+    /// Where the memory of the container's processes comes from (1.3 of the specification).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
     /// Clock offsets of a time namespace, by `monotonic` and `boottime`.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub time_offsets: BTreeMap<String, TimeOffset>,
@@ -210,6 +213,20 @@ pub struct Personality {
     /// `LINUX` or `LINUX32`.
     pub domain: String,
     /// Flags; the specification names none yet.
+    #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
+    pub flags: Vec<String>,
+}
+
+/// Memory policy of a process over the nodes of a NUMA machine (set_mempolicy(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_DEFAULT`, `MPOL_BIND`, `MPOL_INTERLEAVE`, `MPOL_WEIGHTED_INTERLEAVE`, `MPOL_PREFERRED`,
+    /// `MPOL_PREFERRED_MANY` or `MPOL_LOCAL`.
+    pub mode: String,
+    /// Nodes, as a list ("0-1,3").
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub nodes: String,
+    /// `MPOL_F_…` names.
     #[serde(default, deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub flags: Vec<String>,
 }

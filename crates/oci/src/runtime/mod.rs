@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use linux::{
-    Device, DeviceType, IdMapping, IntelRdt, Linux, Namespace, NamespaceType, NetDevice, Personality, Scheduler,
-    TimeOffset,
+    Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NamespaceType, NetDevice, Personality,
+    Scheduler, TimeOffset,
 };
 pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, User};
 pub use resources::{

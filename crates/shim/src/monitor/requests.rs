@@ -229,7 +229,7 @@ impl Monitor {
         let spec = std::fs::read(self.run.join(SPEC)).map_err(|error| internal(&error))?;
         let spec = serde_json::from_slice(&spec).map_err(|error| internal(&error))?;
         let (stdio, ours) = session_streams(exec.streams).map_err(|error| internal(&error))?;
-        let inside = Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &spec };
+        let inside = Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &spec, state: None };
         let execution = Execution { process: &exec.process, user: &exec.user, stdio, preserve_fds: 0 };
         let made = atoll_container::exec(&inside, execution).map_err(|error| of_exec(&error))?;
         let streams = match (ours, made.master) {

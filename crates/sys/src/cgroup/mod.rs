@@ -121,6 +121,15 @@ impl Cgroup {
         if group.v1.is_empty() && group.v2.is_none() { Err(Error::NotMounted) } else { Ok(group) }
     }
 
+    /// The group at `path` below this one, which is relative and has no `..` (the caller's to check).
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        Self {
+            v1: self.v1.iter().map(|(names, folder)| (names.clone(), folder.join(path))).collect(),
+            v2: self.v2.as_ref().map(|folder| folder.join(path)),
+        }
+    }
+
     /// Makes the group's v2 folder and opens it, for `clone3` with `CLONE_INTO_CGROUP`; `None` without version 2.
     ///
     /// # Errors

@@ -155,6 +155,13 @@ pub fn set_up(batch: &mut Batch, index: u32) {
     batch.message(NEWLINK, 0, &link_fixed(index, true), |_| ());
 }
 
+/// Adds: move an interface into another network namespace under this name, where it is down and without addresses.
+pub fn move_link(batch: &mut Batch, index: u32, namespace: BorrowedFd<'_>, name: &str) {
+    batch.message(NEWLINK, 0, &link_fixed(index, false), |link| {
+        link.text(IFLA_IFNAME, name).bytes(IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
+    });
+}
+
 /// Adds: remove an interface by its name. `ENODEV` when there is none.
 pub fn delete_link(batch: &mut Batch, name: &str) {
     batch.message(DELLINK, 0, &link_fixed(0, false), |link| {

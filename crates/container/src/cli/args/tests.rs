@@ -1,0 +1,62 @@
+//! Command lines and what they become.
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Command, Error> {
+    let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+    parse(&words).map(|call| call.command)
+}
+
+#[track_caller]
+fn check(line: &str, expected: Command) {
+    assert_eq!(parsed(line), Ok(expected), "{line}");
+}
+
+#[test]
+fn options_stand_anywhere() {
+    let make = Make { id: "a".into(), bundle: "/b".into(), detach: true, ..Make::default() };
+    for line in [
+        "run -d -b /b a",
+        "run a --bundle=/b --detach",
+        "--root /r run -d a -b /b",
+        "--root=/r --log run run -b /b -d a",
+    ] {
+        check(line, Command::Run(make.clone()));
+    }
+    check("kill a 9", Command::Kill { id: "a".into(), signal: "9".into(), all: false });
+    check("kill --all a", Command::Kill { id: "a".into(), signal: "TERM".into(), all: true });
+    check("delete a -f", Command::Delete { id: "a".into(), force: true });
+    check("list --format json -q", Command::List { quiet: true, json: true });
+    check("ps a -o pid", Command::Ps { id: "a".into(), json: false, options: vec!["-o".into(), "pid".into()] });
+    check("events --stats a", Command::Events { id: "a".into(), interval: 5, once: true });
+    check("--help", Command::Help);
+    check("", Command::Help);
+}
+
+#[test]
+fn exec_keeps_the_commands_own_options() {
+    let Ok(Command::Exec(enter)) = parsed("exec -e A=1 --user web a ls -l --detach") else { panic!("no exec") };
+    assert_eq!((enter.make.id.as_str(), enter.user.as_str()), ("a", "web"));
+    assert_eq!(enter.args, ["ls", "-l", "--detach"]);
+    assert!(!enter.make.detach);
+    assert_eq!(enter.env, ["A=1"]);
+}
+
+#[test]
+fn what_is_refused() {
+    for line in ["run --no-pivot a", "run --systemd-cgroup a", "--systemd-cgroup run a", "update --mem-bw-schema x a"] {
+        assert!(matches!(parsed(line), Err(Error::Refused(_))), "{line}");
+    }
+    assert!(matches!(parsed("checkpoint a"), Err(Error::Checkpoint(_))));
+    for line in ["run", "run a b", "exec a", "exec", "kill", "list a", "update a", "update -r - --memory 1 a"] {
+        assert!(matches!(parsed(line), Err(Error::Operands { .. })), "{line}");
+    }
+    for line in ["start ..", "run a/b", "run ä", "delete ."] {
+        assert!(matches!(parsed(line), Err(Error::Name(_))), "{line}");
+    }
+    assert!(matches!(parsed("fly a"), Err(Error::Command(_))));
+    assert!(matches!(parsed("start -x a"), Err(Error::Option { .. })));
+    for line in ["run a -b", "update --memory x a", "list -f yaml", "--rootless maybe list", "exec --cgroup ../a b c"] {
+        assert!(matches!(parsed(line), Err(Error::Value(_))), "{line}");
+    }
+}

@@ -1,0 +1,86 @@
+//! `kill`, `pause`, `resume` and `update`.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use atoll_oci::runtime::{Resources, Status};
+use atoll_sys::pidfd;
+
+use super::{CONFIG_MAX, read_json, signal};
+use crate::cli::args::Update;
+use crate::cli::state::Folder;
+use crate::plan;
+
+pub(super) fn kill(root: &Path, id: &str, signal: &str, all: bool) -> anyhow::Result<u8> {
+    let record = Folder::open(root, id)?.read()?;
+    let signal = signal::number(signal)?;
+    if all {
+        let cgroup = record.cgroup()?;
+        if signal == libc::SIGKILL {
+            cgroup.kill()?;
+        } else {
+            for pid in cgroup.pids()? {
+                // One that has just ended needs no signal.
+                let _ = pidfd::open(pid).and_then(|process| pidfd::kill(process, signal));
+            }
+        }
+        return Ok(0);
+    }
+    let process = record.process().with_context(|| format!("container not running: {id:?} has ended"))?;
+    pidfd::kill(process, signal).context("cannot signal the container")?;
+    Ok(0)
+}
+
+pub(super) fn freeze(root: &Path, id: &str, frozen: bool) -> anyhow::Result<u8> {
+    let folder = Folder::open(root, id)?;
+    let record = folder.read()?;
+    match (frozen, record.status(&folder)?) {
+        (true, Status::Running | Status::Created) | (false, Status::Paused) => {}
+        (true, status) => bail!("container not running or created: {id:?} is {status}"),
+        (false, status) => bail!("container not paused: {id:?} is {status}"),
+    }
+    record.cgroup()?.freeze(frozen)?;
+    Ok(0)
+}
+
+/// Changes limits: what is given, the rest stays. The record follows, so that it tells what holds.
+pub(super) fn update(root: &Path, update: &Update) -> anyhow::Result<u8> {
+    let folder = Folder::open(root, &update.id)?;
+    let mut record = folder.read()?;
+    if record.status(&folder)? == Status::Stopped {
+        bail!("container not running: {:?} has ended", update.id);
+    }
+    let wanted: Resources = match &update.file {
+        None => update.resources.clone(),
+        Some(path) if path.as_os_str() == "-" => {
+            let mut text = Vec::new();
+            std::io::stdin().take(CONFIG_MAX).read_to_end(&mut text).context("cannot read the limits")?;
+            serde_json::from_slice(&text).context("cannot read the limits")?
+        }
+        Some(path) => read_json(path)?,
+    };
+    record.cgroup()?.limit(&plan::limits(&wanted)?)?;
+    let linux = record.spec.linux.get_or_insert_default();
+    merge(linux.resources.get_or_insert_default(), &wanted)?;
+    folder.write(&record)?;
+    Ok(0)
+}
+
+/// Puts each field that `change` has into `into`, by the JSON of both: what is absent there changes nothing.
+fn merge(into: &mut Resources, change: &Resources) -> anyhow::Result<()> {
+    fn put(into: &mut serde_json::Value, change: serde_json::Value) {
+        match (into, change) {
+            (serde_json::Value::Object(into), serde_json::Value::Object(change)) => {
+                for (name, value) in change {
+                    put(into.entry(name).or_insert(serde_json::Value::Null), value);
+                }
+            }
+            (into, change) => *into = change,
+        }
+    }
+    let mut value = serde_json::to_value(&*into)?;
+    put(&mut value, serde_json::to_value(change)?);
+    *into = serde_json::from_value(value)?;
+    Ok(())
+}

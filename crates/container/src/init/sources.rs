@@ -1,0 +1,61 @@
+//! What of the host becomes part of the container: its root folder and what is bound into it.
+//!
+//! Each is cloned in the host's view, detached, and given its attributes before anything of the container is touched: by
+//! the process itself, or by its maker where a user namespace would take the right to it away.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use atoll_sys::mount::{MountAttr, set_attributes};
+use atoll_sys::userns;
+
+use super::{At, Step, root};
+use crate::birth::root_name;
+use crate::creation::RootSource;
+use crate::plan::{MountKind, MountPlan, Plan};
+
+/// `MOUNT_ATTR_IDMAP` of linux/mount.h.
+const IDMAP: u64 = 0x0010_0000;
+
+/// The clones.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// Of the root.
+    pub(super) root: OwnedFd,
+    /// Of each mount's source, `None` for other mounts than binds.
+    pub(super) mounts: Vec<Option<OwnedFd>>,
+}
+
+impl Sources {
+    /// Clones all.
+    pub(crate) fn open(plan: &Plan, source: &RootSource) -> Step<Self> {
+        let mount = match source {
+            RootSource::Path(path) => root::clone_tree(path, true),
+            RootSource::Overlay(overlay) => overlay.mount(),
+        };
+        let mount = mount.at("root file system", &root_name(source))?;
+        let private = MountAttr { propagation: MountAttr::PRIVATE, ..MountAttr::default() };
+        set_attributes(&mount, &private, true).at("root file system", "propagation")?;
+        Ok(Self { root: mount, mounts: plan.mounts.iter().map(bind).collect::<Step<_>>()? })
+    }
+
+    /// Their descriptors.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.root.as_fd()).chain(self.mounts.iter().flatten().map(AsFd::as_fd))
+    }
+}
+
+fn bind(mount: &MountPlan) -> Step<Option<OwnedFd>> {
+    let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
+    let (name, path) = (source.to_string_lossy(), mount.destination.as_str());
+    let tree = root::clone_tree(source, *recursive).at("bind source", &name)?;
+    set_attributes(&tree, &mount.recursive, true).at("mount attributes", path)?;
+    set_attributes(&tree, &mount.attributes, false).at("mount attributes", path)?;
+    if let Some(map) = &mount.idmap {
+        use std::os::fd::AsRawFd;
+        let namespace = userns::make(&map.mapping).at("id mapping", path)?;
+        let userns_fd = u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX);
+        let attributes = MountAttr { set: IDMAP, userns_fd, ..MountAttr::default() };
+        set_attributes(&tree, &attributes, map.recursive).at("id-mapped mount", path)?;
+    }
+    Ok(Some(tree))
+}

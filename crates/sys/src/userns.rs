@@ -1,0 +1,139 @@
+//! User namespaces (user_namespaces(7)): writing their mappings, and one without processes for id-mapped mounts.
+//!
+//! A mapping is written once, by somebody with the rights over the outer ids: directly, or through `newuidmap` and
+//! `newgidmap` (shadow's set-uid programs, which check /etc/subuid and /etc/subgid) where the caller lacks them.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::{Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::process::{CloneFlags, CloneOptions, clone};
+
+/// One range of a mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// First id inside.
+    pub inside: u32,
+    /// First id outside.
+    pub outside: u32,
+    /// Length.
+    pub size: u32,
+}
+
+/// Both mappings of a user namespace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// Users.
+    pub users: Vec<Range>,
+    /// Groups.
+    pub groups: Vec<Range>,
+}
+
+impl Mapping {
+    /// Whether this is what the files `uid_map` and `gid_map` of a process in the namespace say, read from inside.
+    #[must_use]
+    pub fn is(&self, uid_map: &str, gid_map: &str) -> bool {
+        let same = |ranges: &[Range], map: &str| {
+            let numbers = |text: &str| text.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            numbers(&text(ranges)) == numbers(map)
+        };
+        same(&self.users, uid_map) && same(&self.groups, gid_map)
+    }
+}
+
+fn text(ranges: &[Range]) -> String {
+    ranges.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.size)).collect()
+}
+
+/// Writes the mappings of the process `pid`, which was just put into a new user namespace.
+///
+/// # Errors
+/// `EPERM` when the outer ids are not the caller's to give, also by `newuidmap`; `EINVAL` for ranges that overlap.
+pub fn write_mapping(pid: i32, mapping: &Mapping) -> io::Result<()> {
+    write_one(pid, "gid_map", "newgidmap", &mapping.groups)?;
+    write_one(pid, "uid_map", "newuidmap", &mapping.users)
+}
+
+fn write_one(pid: i32, file: &str, helper: &str, ranges: &[Range]) -> io::Result<()> {
+    let path = format!("/proc/{pid}/{file}");
+    match fs::write(&path, text(ranges)) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+        done => return done,
+    }
+    let own = if file == "uid_map" { rustix::process::geteuid().as_raw() } else { rustix::process::getegid().as_raw() };
+    match ranges {
+        // Everybody may map the own id; for a group setgroups(2) has to be given up first.
+        [Range { outside, size: 1, .. }] if *outside == own => {
+            if file == "gid_map" {
+                fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+            }
+            fs::write(&path, text(ranges))
+        }
+        _ => run(helper, pid, ranges),
+    }
+}
+
+fn run(helper: &str, pid: i32, ranges: &[Range]) -> io::Result<()> {
+    let numbers = ranges.iter().flat_map(|range| [range.inside, range.outside, range.size]).map(|n| n.to_string());
+    let output = Command::new(helper).arg(pid.to_string()).args(numbers).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| io::Error::new(error.kind(), format!("{helper}: {error}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{helper}: {}", said.trim())))
+}
+
+/// A user namespace with this mapping and no process, for id-mapped mounts. The caller has one thread.
+///
+/// # Errors
+/// As [`write_mapping`]; `ENOSPC` beyond user.max_user_namespaces.
+pub fn make(mapping: &Mapping) -> io::Result<OwnedFd> {
+    let options = CloneOptions { flags: CloneFlags::NEWUSER, cgroup: None };
+    let holder = clone(options, || {
+        // A process that is killed when its maker ends keeps the namespace until it has been opened.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        loop {
+            std::thread::sleep(std::time::Duration::from_secs(3600));
+        }
+    })?;
+    let made = write_mapping(holder.pid, mapping).and_then(|()| {
+        let file = fs::File::open(format!("/proc/{}/ns/user", holder.pid))?;
+        Ok(OwnedFd::from(file))
+    });
+    // It is ours and does nothing else.
+    let _ = rustix::process::pidfd_send_signal(&holder.pidfd, Signal::KILL);
+    let _ = crate::pidfd::wait(&holder.pidfd);
+    made
+}
+
+/// Whether the calling process may act on the whole host: CAP_SYS_ADMIN in the first user namespace's mapping.
+///
+/// # Errors
+/// None known.
+pub fn is_privileged() -> io::Result<bool> {
+    let own = rustix::thread::capabilities(None)?;
+    let initial = fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+        let numbers: Vec<_> = map.split_ascii_whitespace().collect();
+        numbers == ["0", "0", "4294967295"]
+    });
+    Ok(initial && own.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_lines() {
+        let range = |inside, outside, size| Range { inside, outside, size };
+        assert_eq!(text(&[range(0, 100_000, 1), range(1, 100_001, 65_535)]), "0 100000 1\n1 100001 65535\n");
+        assert_eq!(text(&[]), "");
+        let mapping = Mapping { users: vec![range(0, 5, 1)], groups: vec![range(0, 6, 1)] };
+        assert!(mapping.is("         0          5          1\n", "0 6 1\n"));
+        assert!(!mapping.is("0 5 2\n", "0 6 1\n"));
+    }
+}
