@@ -3,6 +3,7 @@
 //! Each module is one kernel interface; values in, values or `io::Error` out. Nothing here knows containers or virtual
 //! machines, and what `rustix` already has is not repeated.
 
+pub mod bpf;
 pub mod cgroup;
 pub mod exe;
 pub mod fd;

@@ -167,9 +167,9 @@ fn device_rules_end_with_what_is_always_allowed() {
     let deny = DeviceRule { allow: false, typ: None, major: None, minor: None, access: "rwm".into() };
     let resources = Resources { devices: vec![deny], ..Resources::default() };
     let plan = plan(|s| linux(s).resources = Some(resources)).unwrap();
-    assert_eq!(plan.limits.devices[0].rule, "a *:* rwm");
+    assert_eq!(plan.limits.devices[0].to_string(), "a *:* rwm");
     assert!(!plan.limits.devices[0].allow);
-    assert!(plan.limits.devices.iter().any(|device| device.allow && device.rule == "c 1:3 rwm"));
+    assert!(plan.limits.devices.iter().any(|device| device.allow && device.to_string() == "c 1:3 rwm"));
 }
 
 #[test]

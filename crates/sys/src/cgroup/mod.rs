@@ -5,29 +5,35 @@
 //! In version 1 the first write to a `cgroup.procs` after a pause waits for an RCU grace period (about 11 ms measured on
 //! 6.18), those that follow cost 0.03 ms each: callers do other work at the same time.
 //!
-//! Left out on purpose: delegation to systemd; device rules on version 2 (an eBPF program) are refused.
+//! Left out on purpose: delegation to systemd.
 
+mod device;
 mod layout;
 mod limits;
+mod stats;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+pub(crate) use device::device_rule;
+pub use device::{DeviceAccess, DeviceAccessBits, DeviceKind};
 pub use layout::Layout;
 use limits::Write;
-pub use limits::{DeviceAccess, Limits};
+pub use limits::{CpuLimits, Device, IoLimits, Limits, MemoryLimits, Rate};
+pub use stats::{BlockIo, CpuUsage, MemoryUsage, Stats};
 
 /// How long the removal of a group waits for its last processes to leave.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
 /// Pause between two attempts to remove a group.
 const REMOVE_PAUSE: Duration = Duration::from_millis(1);
-/// How long a v1 group may take to freeze.
+/// How long a group may take to freeze.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(10);
 /// Rounds of signals that a group is given to die in.
 const KILL_ROUNDS: u32 = 100;
@@ -161,15 +167,56 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Missing`], [`Error::Unsupported`], [`Error::Io`] when the kernel refuses a value.
     pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
-        let writes = if self.is_unified() { limits.plan_v2()? } else { limits.plan_v1()? };
-        for write in writes {
-            let folder = self.folder(write.controller).ok_or_else(|| Error::Missing {
-                what: write.controller,
-                file: format!("controller {}", write.controller),
-            })?;
-            apply(folder, &write)?;
+        let writes = limits.plan(|controller| self.v1_folder(controller).is_some())?;
+        if limits.memory.check_use {
+            self.check_use(limits.memory.limit)?;
+        }
+        // One limit may stand in the way of another that is changed too: what the kernel finds invalid comes again.
+        let mut again = Vec::new();
+        for write in &writes {
+            match self.apply(write) {
+                Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => again.push(write),
+                other => other?,
+            }
+        }
+        again.into_iter().try_for_each(|write| self.apply(write))?;
+        if !limits.devices.is_empty() && self.v1_folder("devices").is_none() {
+            let folder = self.v2.as_deref().ok_or(Error::Unsupported { what: "a device rule" })?;
+            let group = fs::File::open(folder).map_err(failed("open", folder))?;
+            let program = crate::bpf::assemble(&limits.devices);
+            crate::bpf::attach(group.as_fd(), &program).map_err(failed("put a device filter on", folder))?;
         }
         Ok(())
+    }
+
+    fn check_use(&self, limit: Option<i64>) -> Result<(), Error> {
+        let usage = self.stats().memory.usage;
+        match limit.and_then(|limit| u64::try_from(limit).ok()) {
+            Some(limit) if limit < usage => {
+                let path = self.folder("memory").unwrap_or(Path::new("")).to_owned();
+                let source = io::Error::from_raw_os_error(libc::EBUSY);
+                Err(Error::Io { action: "limit memory below its present use in", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn apply(&self, write: &Write) -> Result<(), Error> {
+        let missing = |file: &str| Error::Missing { what: write.controller, file: file.to_owned() };
+        let folder = if write.controller == "unified" { self.v2.as_deref() } else { self.folder(write.controller) };
+        let folder = folder.ok_or_else(|| missing(&format!("controller {}", write.controller)))?;
+        for file in std::iter::once(write.file.as_str()).chain(write.or) {
+            let path = folder.join(file);
+            match fs::OpenOptions::new().write(true).open(&path) {
+                Ok(mut opened) => {
+                    return io::Write::write_all(&mut opened, write.value.as_bytes())
+                        .map_err(failed("write to", &path));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(failed("open", &path)(source)),
+            }
+        }
+        if write.optional { Ok(()) } else { Err(missing(&write.file)) }
     }
 
     /// Puts a process into the group, in every hierarchy but version 2 when `born_in_v2`. 0 is the caller.
@@ -191,15 +238,10 @@ impl Cgroup {
         self.v1.is_empty()
     }
 
-    /// The group's folder for a controller (`memory`, `cpu`…).
+    /// The group's folder for a controller (`memory`, `cpu`…): version 1's where that has it, else version 2's.
     #[must_use]
     pub fn folder(&self, controller: &str) -> Option<&Path> {
-        let v1 = self.v1.iter().find(|(names, _)| names.split(',').any(|name| name == controller));
-        match v1 {
-            Some((_, folder)) => Some(folder),
-            None if self.is_unified() => self.v2.as_deref(),
-            None => None,
-        }
+        self.v1_folder(controller).or(self.v2.as_deref())
     }
 
     /// The v1 hierarchies: their controllers and the group's folder in each.
@@ -256,7 +298,17 @@ impl Cgroup {
             return freeze_v1(folder, frozen);
         }
         let folder = self.v2.as_deref().ok_or(Error::Missing { what: "freezing", file: "freezer.state".into() })?;
-        write_file(&folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })
+        write_file(&folder.join("cgroup.freeze"), if frozen { "1" } else { "0" })?;
+        let deadline = Instant::now() + FREEZE_PATIENCE;
+        while self.is_frozen() != frozen && folder.exists() {
+            if Instant::now() > deadline {
+                // Half-frozen is worse than not frozen.
+                write_file(&folder.join("cgroup.freeze"), "0")?;
+                return Err(failed("freeze", folder)(io::ErrorKind::TimedOut.into()));
+            }
+            std::thread::sleep(REMOVE_PAUSE);
+        }
+        Ok(())
     }
 
     /// Whether the group is frozen.
@@ -379,17 +431,6 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn write_file(path: &Path, value: &str) -> Result<(), Error> {
     fs::write(path, value).map_err(failed("write to", path))
-}
-
-fn apply(folder: &Path, write: &Write) -> Result<(), Error> {
-    let path = folder.join(&write.file);
-    match fs::OpenOptions::new().write(true).open(&path) {
-        Ok(mut file) => io::Write::write_all(&mut file, write.value.as_bytes()).map_err(failed("write to", &path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Error::Missing { what: write.controller, file: write.file.clone() })
-        }
-        Err(source) => Err(failed("open", &path)(source)),
-    }
 }
 
 /// Makes `folder` and its missing parents below `mount`; `enter` is called with each parent before.

@@ -1,6 +1,5 @@
 //! Layouts of real hosts, plans of limits, and (as root) one real group.
 
-use super::limits::Write;
 use super::*;
 
 const HYBRID: &str = "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw\n\
@@ -52,51 +51,138 @@ fn text_round_trips() {
 }
 
 #[track_caller]
-fn check(plan: Result<Vec<Write>, Error>, expected: &[(&str, &str)]) {
-    let plan = plan.unwrap();
+fn check(limits: &Limits, v1: bool, expected: &[(&str, &str)]) {
+    let plan = limits.plan(|_| v1).unwrap();
     let plan: Vec<_> = plan.iter().map(|write| (write.file.as_str(), write.value.as_str())).collect();
     assert_eq!(plan, expected);
 }
 
+fn memory(limit: i64, with_swap: i64) -> MemoryLimits {
+    MemoryLimits { limit: Some(limit), with_swap: Some(with_swap), ..MemoryLimits::default() }
+}
+
 #[test]
 fn plans() {
-    let limits = Limits {
-        memory: Some(1000),
-        memory_and_swap: Some(3000),
-        cpu_quota: Some(50_000),
-        cpu_period: Some(100_000),
-        pids: Some(7),
-        ..Limits::default()
-    };
+    let cpu = CpuLimits { quota: Some(50_000), period: Some(100_000), burst: Some(9), ..CpuLimits::default() };
+    let limits = Limits { memory: memory(1000, 3000), cpu, pids: Some(7), ..Limits::default() };
     check(
-        limits.plan_v1(),
+        &limits,
+        true,
         &[
             ("memory.limit_in_bytes", "1000"),
             ("memory.memsw.limit_in_bytes", "3000"),
             ("cpu.cfs_period_us", "100000"),
             ("cpu.cfs_quota_us", "50000"),
+            ("cpu.cfs_burst_us", "9"),
             ("pids.max", "7"),
         ],
     );
     check(
-        limits.plan_v2(),
-        &[("memory.max", "1000"), ("memory.swap.max", "2000"), ("cpu.max", "50000 100000"), ("pids.max", "7")],
+        &limits,
+        false,
+        &[
+            ("memory.max", "1000"),
+            ("memory.swap.max", "2000"),
+            ("cpu.max", "50000 100000"),
+            ("cpu.max.burst", "9"),
+            ("pids.max", "7"),
+        ],
     );
-    let open = Limits { memory: Some(-1), memory_and_swap: Some(-1), pids: Some(-1), ..Limits::default() };
-    check(open.plan_v2(), &[("memory.max", "max"), ("memory.swap.max", "max"), ("pids.max", "max")]);
-    let none = Limits { cpu_quota: Some(-1), ..Limits::default() };
-    check(none.plan_v2(), &[("cpu.max", "max 100000")]);
+    let open = Limits { memory: memory(-1, -1), pids: Some(-1), ..Limits::default() };
+    check(&open, false, &[("memory.max", "max"), ("memory.swap.max", "max"), ("pids.max", "max")]);
+    let cpu = |cpu| Limits { cpu, ..Limits::default() };
+    check(&cpu(CpuLimits { quota: Some(-1), ..CpuLimits::default() }), false, &[("cpu.max", "max 100000")]);
+    check(&cpu(CpuLimits { idle: Some(true), shares: Some(9), ..CpuLimits::default() }), true, &[("cpu.idle", "1")]);
     for (shares, weight) in [(2, "1"), (1024, "39"), (262_144, "10000"), (1, "1")] {
-        check(Limits { cpu_shares: Some(shares), ..Limits::default() }.plan_v2(), &[("cpu.weight", weight)]);
+        check(&cpu(CpuLimits { shares: Some(shares), ..CpuLimits::default() }), false, &[("cpu.weight", weight)]);
     }
 }
 
 #[test]
+fn plans_of_devices_pages_and_packets() {
+    let io = IoLimits {
+        weight: Some(100),
+        weights: vec![((8, 0), Some(50), None)],
+        rates: vec![(Rate::ReadBytes, (8, 0), 5), (Rate::Writes, (8, 16), 6)],
+        ..IoLimits::default()
+    };
+    let limits = Limits {
+        io,
+        hugepages: vec![("2MB".into(), 7)],
+        rdma: vec![("mlx0".into(), Some(1), None)],
+        ..Limits::default()
+    };
+    check(
+        &limits,
+        true,
+        &[
+            ("blkio.weight", "100"),
+            ("blkio.weight_device", "8:0 50"),
+            ("blkio.throttle.read_bps_device", "8:0 5"),
+            ("blkio.throttle.write_iops_device", "8:16 6"),
+            ("hugetlb.2MB.limit_in_bytes", "7"),
+            ("hugetlb.2MB.rsvd.limit_in_bytes", "7"),
+            ("rdma.max", "mlx0 hca_handle=1"),
+        ],
+    );
+    check(
+        &limits,
+        false,
+        &[
+            ("io.bfq.weight", "100"),
+            ("io.bfq.weight", "8:0 50"),
+            ("io.max", "8:0 rbps=5"),
+            ("io.max", "8:16 wiops=6"),
+            ("hugetlb.2MB.max", "7"),
+            ("hugetlb.2MB.rsvd.max", "7"),
+            ("rdma.max", "mlx0 hca_handle=1"),
+        ],
+    );
+    let devices = ["- a *:* rwm", "+ a 1:* r"].map(device_rule).to_vec();
+    let denied = Limits { devices, network_class: Some(3), ..Limits::default() };
+    check(
+        &denied,
+        true,
+        &[
+            ("net_cls.classid", "3"),
+            ("devices.deny", "a *:* rwm"),
+            ("devices.allow", "b 1:* r"),
+            ("devices.allow", "c 1:* r"),
+        ],
+    );
+}
+
+#[test]
 fn what_a_version_cannot_do_is_refused() {
-    let devices = vec![DeviceAccess { allow: false, rule: "a *:* rwm".into() }];
-    assert!(matches!(Limits { devices, ..Limits::default() }.plan_v2(), Err(Error::Unsupported { .. })));
-    let unified = vec![("memory.high".to_owned(), "1".to_owned())];
-    assert!(matches!(Limits { unified, ..Limits::default() }.plan_v1(), Err(Error::Unsupported { .. })));
+    let refused =
+        |limits: Limits| assert!(matches!(limits.plan(|_| false), Err(Error::Unsupported { .. })), "{limits:?}");
+    refused(Limits { network_class: Some(1), ..Limits::default() });
+    refused(Limits { memory: MemoryLimits { swappiness: Some(1), ..Default::default() }, ..Limits::default() });
+    refused(Limits { memory: memory(5, 1), ..Limits::default() });
+    refused(Limits { cpu: CpuLimits { realtime_runtime: Some(1), ..Default::default() }, ..Limits::default() });
+    refused(Limits { unified: vec![("../x".into(), "1".into())], ..Limits::default() });
+}
+
+#[test]
+fn limits_of_a_real_group_go_up_and_down() {
+    let layout = Layout::read().unwrap();
+    let group = Cgroup::at(&layout, "", &format!("atoll-limit-test-{}", std::process::id())).unwrap();
+    if let Err(error) = group.create_v2(&layout).and_then(|_| group.create_v1(&layout)) {
+        return println!("skipped: no control groups can be made here: {error}");
+    }
+    let limit = |bytes: i64| Limits { memory: memory(bytes, bytes), ..Limits::default() };
+    for bytes in [64 << 20, 128 << 20, 32 << 20] {
+        group.limit(&limit(bytes)).unwrap();
+        assert_eq!(group.stats().memory.limit, u64::try_from(bytes).ok());
+    }
+    let cpu = |quota, period| CpuLimits { quota: Some(quota), period: Some(period), ..CpuLimits::default() };
+    for (quota, period) in [(5_000, 10_000), (500_000, 1_000_000), (1_000, 10_000)] {
+        group.limit(&Limits { cpu: cpu(quota, period), ..Limits::default() }).unwrap();
+    }
+    let unified = Limits { unified: vec![("no.such.file".into(), "1".into())], ..Limits::default() };
+    let missing = group.limit(&unified);
+    group.remove().unwrap();
+    assert!(matches!(missing, Err(Error::Missing { .. })), "{missing:?}");
 }
 
 #[test]
