@@ -77,8 +77,13 @@ impl Failure {
 
     /// As the failure of a creation.
     pub(crate) fn into_create_error(self) -> CreateError {
-        let source = self.error();
-        CreateError::Step { step: self.step, detail: self.detail, source }
+        match self.kind {
+            FailureKind::Step => {
+                let source = self.error();
+                CreateError::Step { step: self.step, detail: self.detail, source }
+            }
+            FailureKind::NotFound | FailureKind::NotExecutable => CreateError::Program(self.into_start_error()),
+        }
     }
 
     /// As the failure of a start.

@@ -73,6 +73,9 @@ pub enum CreateError {
         /// The system's reason.
         source: io::Error,
     },
+    /// The program is not there or can be executed by nobody: seen before it is started.
+    #[error(transparent)]
+    Program(StartError),
     /// A hook of the runtime's namespaces failed.
     #[error(transparent)]
     Hook(#[from] HookError),

@@ -239,6 +239,7 @@ impl Entry<'_> {
             channel.report(&FromInit::Terminal, Some(master)).at("terminal", "master")?;
         }
         let identity = init::resolve_identity(plan, execution.user, &root)?;
+        streams.install(identity.uid)?;
         let notify = match (self.notify, self.target.state) {
             (Some(listener), Some(state)) => {
                 let Some(ToInit::Placed(pid)) = channel.receive().at("wait for the own number", "")? else {
@@ -249,6 +250,6 @@ impl Entry<'_> {
             _ => None,
         };
         let preserve_fds = execution.preserve_fds;
-        init::finish(Finish { process: plan, identity, streams, preserve_fds, proc, notify }, &root)
+        init::finish(Finish { process: plan, identity, preserve_fds, proc, notify }, &root)
     }
 }

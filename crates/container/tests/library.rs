@@ -39,6 +39,7 @@ fn main() {
         ("layers_and_output", layers_and_output as fn(&RootSource)),
         ("users_are_looked_up_inside", users_are_looked_up_inside),
         ("start_survives_as_a_descriptor", start_survives_as_a_descriptor),
+        ("programs_are_looked_for_before_the_start", programs_are_looked_for_before_the_start),
         ("a_dropped_handle_ends_the_container", a_dropped_handle_ends_the_container),
         ("exec_and_terminal", exec_and_terminal),
         ("threads_are_refused", threads_are_refused),
@@ -182,16 +183,23 @@ fn users_are_looked_up_inside(root: &RootSource) {
     assert!(error.to_string().contains("unable to find user nobody-here"), "{error}");
 }
 
-fn start_survives_as_a_descriptor(root: &RootSource) {
+fn programs_are_looked_for_before_the_start(root: &RootSource) {
     let mut spec = spec("");
     for (program, code) in [("/bin/nothing", 127), ("nothing", 127), ("/etc/top", 126), ("/bin", 126)] {
         spec.process.as_mut().unwrap().args = vec![program.into()];
-        let mut created = create(creation(&spec, root, Stdio::Inherit)).unwrap();
-        let fd = created.start.take().unwrap().into_fd();
-        let error = StartHandle::from_fd(fd).start().unwrap_err();
+        let Err(CreateError::Program(error)) = create(creation(&spec, root, Stdio::Inherit)) else {
+            panic!("{program} was found");
+        };
         assert_eq!(error.exit_code(), code, "{program}: {error}");
-        end(&created, Exit::Code(125));
     }
+}
+
+fn start_survives_as_a_descriptor(root: &RootSource) {
+    let spec = spec("exit 7");
+    let mut created = create(creation(&spec, root, Stdio::Inherit)).unwrap();
+    let fd = created.start.take().unwrap().into_fd();
+    StartHandle::from_fd(fd).start().unwrap();
+    end(&created, Exit::Code(7));
 }
 
 fn a_dropped_handle_ends_the_container(root: &RootSource) {

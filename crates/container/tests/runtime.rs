@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -198,10 +198,21 @@ fn life_of_a_container() {
 fn a_created_container_reports_why_it_does_not_start() {
     let Some(bundle) = bundle("") else { return };
     bundle.edit(|spec| spec["process"]["args"] = json!(["nothing-here"]));
-    bundle.detached(&["create"]);
-    let output = bundle.call(&["start", &bundle.id]);
+    let path = bundle.path();
+    let output = bundle.call(&["create", "-b", path.to_str().unwrap(), &bundle.id]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output).contains("executable file not found in $PATH"), "{}", text(&output));
+    assert!(text(&bundle.call(&["state", &bundle.id])).contains("does not exist"), "nothing is left");
+    // What only the user may not execute shows at the start, and ends the container.
+    fs::copy(BUSYBOX, bundle.rootfs().join("mine")).unwrap();
+    fs::set_permissions(bundle.rootfs().join("mine"), fs::Permissions::from_mode(0o700)).unwrap();
+    bundle.edit(|spec| {
+        spec["process"]["args"] = json!(["/mine"]);
+        spec["process"]["user"] = json!({"uid": 5, "gid": 5});
+    });
+    bundle.detached(&["create"]);
+    let output = bundle.call(&["start", &bundle.id]);
+    assert!(text(&output).contains("permission denied"), "{}", text(&output));
     bundle.wait_for("stopped");
 }
 

@@ -28,6 +28,7 @@ fn plan_kind(error: &PlanError) -> FailureKind {
 pub(crate) fn of_create(error: &CreateError) -> Failure {
     let kind = match error {
         CreateError::Plan(plan) => plan_kind(plan),
+        CreateError::Program(start) => return of_start(start),
         _ => FailureKind::Internal,
     };
     failure(kind, error)

@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
 
 /// Tells a failure on standard error and in the log that the caller named.
 fn fail(log: &args::Log, error: &anyhow::Error, code: u8) -> ExitCode {
-    let text = format!("{error:#}");
+    let text = error.chain().map(reason).collect::<Vec<_>>().join(": ");
     // With standard error closed nobody reads this.
     let _ = writeln!(std::io::stderr(), "atoll-runtime: {text}");
     if let Some(path) = &log.path
@@ -55,6 +55,15 @@ fn fail(log: &args::Log, error: &anyhow::Error, code: u8) -> ExitCode {
         let _ = writeln!(file, "{line}");
     }
     ExitCode::from(code)
+}
+
+/// One link of an error's chain; the system's reasons as the engines above know them: `permission denied`.
+fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = error.to_string();
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+        Some(number) => text.trim_end_matches(&format!(" (os error {number})")).to_lowercase(),
+        None => text,
+    }
 }
 
 /// Tells on standard error what did not keep the command from being carried out.

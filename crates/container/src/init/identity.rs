@@ -1,4 +1,4 @@
-//! The last steps of every process of a container: streams, limits, user, capabilities, filter, `execve`.
+//! The last steps of every process of a container: limits, user, capabilities, filter, `execve`.
 //!
 //! The order matters and is the list in [`finish`]: what needs rights comes before they are dropped, and the system call
 //! filter comes as late as the kernel allows (before the rights go, unless `no_new_privs` makes it possible without).
@@ -14,7 +14,6 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::Rlimit;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::terminal::Streams;
 use super::{At, FailureKind, Step, Stop, errno, procfs, resolve};
 use crate::plan::ProcessPlan;
 use crate::seccomp::{Listener, Program};
@@ -31,7 +30,6 @@ const FIRST_FD: u32 = 3;
 pub(crate) struct Finish<'a> {
     pub(crate) process: &'a ProcessPlan,
     pub(crate) identity: Account,
-    pub(crate) streams: Streams<'a>,
     pub(crate) preserve_fds: u32,
     /// The host's procfs.
     pub(crate) proc: &'a OwnedFd,
@@ -64,8 +62,7 @@ pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd) -> Step
 
 /// Does the last steps and executes the program; returns only with what stopped it.
 pub(crate) fn finish(finish: Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
-    let Finish { process, identity, streams, preserve_fds, proc, notify } = finish;
-    streams.install(identity.uid).at("standard streams", "")?;
+    let Finish { process, identity, preserve_fds, proc, notify } = finish;
     atoll_sys::fd::cloexec_from(FIRST_FD.saturating_add(preserve_fds)).at("close descriptors", "")?;
     enter_working_folder(root, &process.cwd)?;
     set_limits(process)?;
@@ -137,14 +134,20 @@ fn set_groups(groups: &[Gid]) -> rustix::io::Result<()> {
 /// The working folder is found inside the root without magic links, and must be there: a descriptor of the host that
 /// leaked into the container cannot be entered (CVE-2024-21626).
 fn enter_working_folder(root: &OwnedFd, path: &CStr) -> Step<()> {
-    let text = path.to_string_lossy();
-    let stop =
-        |error: io::Error| Stop::new("working folder", text.as_ref(), &error).of_kind(FailureKind::NotExecutable);
-    let folder = resolve::open(root, &text, OFlags::PATH | OFlags::DIRECTORY, false).map_err(stop)?;
-    rustix::process::fchdir(&folder).map_err(|error| stop(error.into()))?;
-    let inside = rustix::process::getcwd(Vec::new()).map_err(|error| stop(error.into()))?;
+    let folder = working_folder(root, path)?;
+    rustix::process::fchdir(&folder).map_err(|error| no_working_folder(path, &error.into()))?;
+    let inside = rustix::process::getcwd(Vec::new()).map_err(|error| no_working_folder(path, &error.into()))?;
     // The kernel writes "(unreachable)/…" for what is outside the root.
-    if inside.to_bytes().first() == Some(&b'/') { Ok(()) } else { Err(stop(errno(libc::ENOENT))) }
+    if inside.to_bytes().first() == Some(&b'/') { Ok(()) } else { Err(no_working_folder(path, &errno(libc::ENOENT))) }
+}
+
+fn working_folder(root: &OwnedFd, path: &CStr) -> Step<OwnedFd> {
+    resolve::open(root, &path.to_string_lossy(), OFlags::PATH | OFlags::DIRECTORY, false)
+        .map_err(|error| no_working_folder(path, &error))
+}
+
+fn no_working_folder(path: &CStr, error: &io::Error) -> Stop {
+    Stop::new("working folder", path.to_string_lossy(), error).of_kind(FailureKind::NotExecutable)
 }
 
 fn set_limits(process: &ProcessPlan) -> Step<()> {
@@ -249,12 +252,37 @@ fn execute(process: &ProcessPlan, environment: &[CString], candidates: &[CString
     }
     match denied {
         Some(error) => Stop::new("exec", program, &error).of_kind(FailureKind::NotExecutable),
-        None => {
-            let searched = candidates.first().is_none_or(|first| first != process.args.first().unwrap_or(first));
-            let reason = if searched { "executable file not found in $PATH" } else { "no such file or directory" };
-            Stop::new(reason, program, &errno(libc::ENOENT)).of_kind(FailureKind::NotFound)
-        }
+        None => not_found(process, candidates),
     }
+}
+
+fn not_found(process: &ProcessPlan, candidates: &[CString]) -> Stop {
+    let program = process.args.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+    let searched = candidates.first().is_none_or(|first| first != process.args.first().unwrap_or(first));
+    let reason = if searched { "executable file not found in $PATH" } else { "no such file or directory" };
+    Stop::new(reason, program, &errno(libc::ENOENT)).of_kind(FailureKind::NotFound)
+}
+
+/// Looks for the program before the container is started: who creates it hears at once what cannot work. What only its user
+/// may not do shows at the start.
+pub(crate) fn find_program(process: &ProcessPlan, identity: &Account, root: &OwnedFd) -> Step<()> {
+    let candidates = candidates(process, &environment(process, identity)?);
+    let folder = working_folder(root, &process.cwd)?;
+    let mut found = false;
+    for candidate in &candidates {
+        let Ok(stat) = rustix::fs::statat(&folder, candidate.as_c_str(), AtFlags::empty()) else { continue };
+        let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if file && stat.st_mode & 0o111 != 0 {
+            return Ok(());
+        }
+        // Of a name that is searched for, a folder is no program to anybody.
+        found |= file || candidates.len() == 1;
+    }
+    if found {
+        let program = process.args.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+        return Err(Stop::new("exec", program, &errno(libc::EACCES)).of_kind(FailureKind::NotExecutable));
+    }
+    Err(not_found(process, &candidates))
 }
 
 fn is_there(path: &CStr) -> bool {

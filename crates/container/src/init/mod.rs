@@ -33,7 +33,7 @@ use crate::hooks::{self, Stage};
 use crate::plan::Plan;
 use crate::seccomp::Listener;
 
-pub(crate) use identity::{Finish, Notify, become_root, finish, resolve as resolve_identity};
+pub(crate) use identity::{Finish, Notify, become_root, find_program, finish, resolve as resolve_identity};
 pub(crate) use sources::Sources;
 pub(crate) use terminal::{Streams, attach_existing_devpts};
 
@@ -159,12 +159,14 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
     root::seal(root, plan.root)?;
     begin_time_namespace(plan, &proc)?;
     let identity = identity::resolve(&plan.process, creation.user, root)?;
+    find_program(&plan.process, &identity, root)?;
+    streams.install(identity.uid)?;
     wait_for_start(init, channel, root, &streams)?;
     let state = State { status: Status::Created, ..state };
     run_hooks(Stage::StartContainer, &plan.hooks.start_container, &state, Path::new("/"))?;
     let notify = init.notify.map(|listener| Notify { listener, state: &state, pid });
     let preserve_fds = creation.preserve_fds;
-    let finish = Finish { process: &plan.process, identity, streams, preserve_fds, proc: &proc, notify };
+    let finish = Finish { process: &plan.process, identity, preserve_fds, proc: &proc, notify };
     Err(finish_with(finish, root))
 }
 

@@ -35,8 +35,13 @@ impl Streams<'_> {
         }
     }
 
-    /// Puts the streams in their places; a terminal also becomes the session's.
-    pub(super) fn install(&self, owner: u32) -> io::Result<()> {
+    /// Puts the streams in their places; a terminal also becomes the session's. From then on the maker's own streams are not
+    /// held open any more: whoever reads them sees their end when the maker ends.
+    pub(crate) fn install(&self, owner: u32) -> Step<()> {
+        self.put(owner).at("standard streams", "")
+    }
+
+    fn put(&self, owner: u32) -> io::Result<()> {
         let fds = match self {
             Self::Inherited => return Ok(()),
             Self::Given(fds) => *fds,
