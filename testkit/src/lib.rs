@@ -8,6 +8,7 @@
 
 mod host;
 mod image;
+pub mod machine;
 mod registry;
 mod rootfs;
 mod tar;

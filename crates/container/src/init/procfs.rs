@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::{At, Step, errno, resolve};
+use super::{At, Step, Stop, errno, resolve};
 use crate::plan::ProcessPlan;
 
 /// File system type of procfs (linux/magic.h).
@@ -49,11 +49,14 @@ pub(crate) fn write_oom_score(process: &ProcessPlan, proc: &OwnedFd) -> Step<()>
 /// What the security modules shall make of the program that is executed next.
 pub(super) fn write_labels(process: &ProcessPlan, proc: &OwnedFd) -> Step<()> {
     let labels = &process.labels;
+    let write = |what: &str, label: &str, value: &str| {
+        write_own(proc, "attr/exec", value).map_err(|stop| Stop::new(what, label, &errno(stop.0.errno)))
+    };
     if !labels.apparmor.is_empty() {
-        write_own(proc, "attr/exec", &format!("exec {}", labels.apparmor))?;
+        write("AppArmor profile", &labels.apparmor, &format!("exec {}", labels.apparmor))?;
     }
     if !labels.selinux.is_empty() {
-        write_own(proc, "attr/exec", &labels.selinux)?;
+        write("SELinux label", &labels.selinux, &labels.selinux)?;
     }
     Ok(())
 }

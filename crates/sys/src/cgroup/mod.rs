@@ -97,7 +97,8 @@ pub struct Cgroup {
 
 impl Cgroup {
     /// The group at `path` of the host's hierarchies, which may not exist yet: absolute paths start at each
-    /// hierarchy's mount point, others (and the empty one's `default`) below the caller's own group.
+    /// hierarchy's mount point, others (and the empty one's `default`) below the caller's own group, beside it where
+    /// version 2 is alone.
     ///
     /// # Errors
     /// [`Error::Path`], [`Error::NotMounted`].
@@ -122,7 +123,14 @@ impl Cgroup {
         };
         let group = Self {
             v1: layout.v1.iter().map(|hierarchy| (hierarchy.controllers.clone(), folder(hierarchy))).collect(),
-            v2: layout.v2.as_ref().map(folder),
+            v2: layout.v2.as_ref().map(|hierarchy| {
+                // A group with processes cannot hand controllers on (cgroups(7), "no internal processes"): beside it.
+                let beside = hierarchy.own.parent().filter(|_| hierarchy.own != hierarchy.mount);
+                match beside.filter(|_| layout.is_unified() && !path.starts_with('/')) {
+                    Some(parent) => parent.join(below),
+                    None => folder(hierarchy),
+                }
+            }),
         };
         if group.v1.is_empty() && group.v2.is_none() { Err(Error::NotMounted) } else { Ok(group) }
     }

@@ -27,9 +27,10 @@ fn hybrid_hosts() {
 #[test]
 fn unified_hosts_and_namespaces() {
     let mounts = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-    assert_eq!(text(mounts, "0::/user.slice\n", "x"), "- /sys/fs/cgroup/user.slice/x\n");
+    assert_eq!(text(mounts, "0::/user.slice/mine\n", "x"), "- /sys/fs/cgroup/user.slice/x\n");
+    assert_eq!(text(mounts, "0::/\n", "x"), "- /sys/fs/cgroup/x\n");
     let seen_from_below = "30 23 0:26 /box /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-    assert_eq!(text(seen_from_below, "0::/box/in\n", "x"), "- /sys/fs/cgroup/in/x\n");
+    assert_eq!(text(seen_from_below, "0::/box/in\n", "x"), "- /sys/fs/cgroup/x\n");
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! A virtual machine with Debian's cloud kernel, for tests that need another kernel configuration than the host's.
+//!
+//! QEMU boots the kernel with an initramfs of busybox and the files that a test adds (statically linked programs), runs one
+//! script as root and hands back what it wrote to the console. The kernel comes from Debian's archive and is kept below the
+//! build's `target` folder. Without KVM the machine is emulated: seconds become minutes, so that time limits are generous.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Seconds that a machine may take altogether.
+const PATIENCE: &str = "1500";
+/// Line of the console that ends the script's output, followed by its exit code.
+const END: &str = "=== the script has ended: ";
+/// Line that begins it.
+const BEGIN: &str = "=== the script begins";
+/// Modules that the cloud kernel does not have built in, in the order of their dependencies.
+const MODULES: [&str; 1] = ["fs/overlayfs/overlay"];
+
+/// What a script said, and its exit code.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Standard output and error.
+    pub output: String,
+    /// `None` when the machine ended before the script did.
+    pub code: Option<i32>,
+}
+
+/// A machine to be booted once.
+#[derive(Debug)]
+pub struct Machine {
+    kernel: PathBuf,
+    root: tempfile::TempDir,
+    cmdline: String,
+}
+
+fn run(command: &mut Command) -> io::Result<Output> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(io::Error::other(format!("{command:?}: {said}")))
+}
+
+/// Downloads and unpacks the newest 6.12 cloud kernel of the host's package sources, unless `cache` has one.
+fn kernel(cache: &Path) -> io::Result<PathBuf> {
+    let unpacked = cache.join("kernel");
+    if unpacked.join("boot").is_dir() {
+        return Ok(unpacked);
+    }
+    fs::create_dir_all(cache)?;
+    let name = r"^linux-image-6\.12.*-cloud-amd64$";
+    let found = run(Command::new("apt-cache").args(["search", "--names-only", name]))?;
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    let package = found.lines().filter_map(|line| line.split(' ').next()).max();
+    let package = package.ok_or_else(|| io::Error::other("no package source has a 6.12 cloud kernel"))?;
+    run(Command::new("apt-get").args(["download", "-q", package]).current_dir(cache))?;
+    let deb = fs::read_dir(cache)?.flatten().map(|entry| entry.path());
+    let deb = deb.filter(|path| path.extension().is_some_and(|kind| kind == "deb")).max();
+    let deb = deb.ok_or_else(|| io::Error::other("apt-get downloaded nothing"))?;
+    let partial = cache.join("kernel.new");
+    let _ = fs::remove_dir_all(&partial);
+    run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
+    fs::rename(&partial, &unpacked)?;
+    fs::remove_file(deb)?;
+    Ok(unpacked)
+}
+
+fn only(folder: &Path, prefix: &str) -> io::Result<PathBuf> {
+    let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+    paths.filter(named).max().ok_or_else(|| io::Error::other(format!("no {prefix}… in {}", folder.display())))
+}
+
+impl Machine {
+    /// A machine whose kernel gets `cmdline` too. `None`, said aloud, where it cannot be had.
+    ///
+    /// # Panics
+    /// When temporary files cannot be made.
+    #[must_use]
+    pub fn new(cmdline: &str) -> Option<Self> {
+        for program in ["qemu-system-x86_64", "cpio", "/bin/busybox", "dpkg-deb"] {
+            if Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+                println!("skipped: needs {program}");
+                return None;
+            }
+        }
+        let cache = crate::program("atoll").parent().map_or_else(|| "target".into(), |bin| bin.join("machine"));
+        match kernel(&cache).and_then(|kernel| Self::prepare(kernel, cmdline)) {
+            Ok(machine) => Some(machine),
+            Err(error) => {
+                println!("skipped: needs Debian's cloud kernel: {error}");
+                None
+            }
+        }
+    }
+
+    fn prepare(kernel: PathBuf, cmdline: &str) -> io::Result<Self> {
+        let root = tempfile::tempdir()?;
+        let machine = Self { kernel, root, cmdline: cmdline.to_owned() };
+        let bin = machine.root.path().join("bin");
+        fs::create_dir_all(&bin)?;
+        fs::copy("/bin/busybox", bin.join("busybox"))?;
+        symlink("busybox", bin.join("sh"))?;
+        let modules = machine.root.path().join("modules");
+        fs::create_dir_all(&modules)?;
+        let version = only(&machine.kernel.join("lib/modules"), "6.")?;
+        for module in MODULES {
+            let name = Path::new(module).file_name().unwrap_or_default();
+            let packed = version.join("kernel").join(format!("{module}.ko.xz"));
+            let plain = run(Command::new("xz").arg("-dc").arg(&packed))?.stdout;
+            fs::write(modules.join(name), plain)?;
+        }
+        Ok(machine)
+    }
+
+    /// Puts a file of the host into the machine.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn add(&self, host: &Path, guest: &str) -> io::Result<()> {
+        let target = self.root.path().join(guest.trim_start_matches('/'));
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::copy(host, target).map(|_| ())
+    }
+
+    /// Boots, runs `script` with busybox' shell, and powers off.
+    ///
+    /// # Errors
+    /// When the machine cannot be started.
+    pub fn run(&self, script: &str) -> io::Result<Outcome> {
+        let root = self.root.path();
+        for (name, text) in [("init", INIT), ("second", SECOND), ("script", script)] {
+            let path = root.join(name);
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
+        let image = tempfile::NamedTempFile::new()?;
+        let pack = format!("find . | cpio --quiet -o -H newc > {}", image.path().display());
+        run(Command::new("sh").args(["-c", &pack]).current_dir(root))?;
+        let append = format!("console=ttyS0 quiet panic=-1 {}", self.cmdline);
+        let kvm =
+            if Path::new("/dev/kvm").exists() && std::env::var_os("ATOLL_TEST_KVM").is_some() { "kvm" } else { "tcg" };
+        let output = Command::new("timeout")
+            .args([PATIENCE, "qemu-system-x86_64", "-accel", kvm, "-cpu", "max", "-smp", "2", "-m", "2048"])
+            .args(["-nographic", "-no-reboot", "-nodefaults", "-serial", "stdio", "-append", &append])
+            .arg("-kernel")
+            .arg(only(&self.kernel.join("boot"), "vmlinuz")?)
+            .arg("-initrd")
+            .arg(image.path())
+            .stdin(Stdio::null())
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        let said = text.split_once(BEGIN).map_or(text.as_str(), |(_, said)| said);
+        let (said, end) = said.split_once(END).unwrap_or((said, ""));
+        let code = end.lines().next().and_then(|line| line.trim().parse().ok());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        Ok(Outcome { output: format!("{}{errors}", said.trim_start()), code })
+    }
+}
+
+/// The first program: an initramfs cannot be pivoted away from, so its files go to a tmpfs.
+const INIT: &str = "#!/bin/sh
+export PATH=/bin
+/bin/busybox --install -s /bin
+mkdir -p /proc /new
+mount -t proc proc /proc
+for module in /modules/*; do insmod $module; done
+mount -t tmpfs -o size=90% tmpfs /new
+cp -a /bin /second /script /new
+for folder in /work /target /root /tmp; do [ -d $folder ] && cp -a $folder /new; done
+exec switch_root /new /second
+";
+
+/// What a running system has: kernel file systems, and a control group of its own for this script.
+const SECOND: &str = "#!/bin/sh
+export PATH=/bin:/usr/bin HOME=/
+mkdir -p /proc /sys /dev /tmp /run /etc /usr/bin /root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /run
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /sys/fs/cgroup/script
+echo 1 > /sys/fs/cgroup/script/cgroup.procs
+ifconfig lo up
+echo root:x:0:0:root:/root:/bin/sh > /etc/passwd
+echo root:x:0: > /etc/group
+echo '=== the script begins'
+sh /script 2>&1
+echo \"=== the script has ended: $?\"
+poweroff -f
+";
