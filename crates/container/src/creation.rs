@@ -206,7 +206,7 @@ impl StartHandle {
 #[expect(clippy::needless_pass_by_value, reason = "the streams end here with the caller's copies")]
 pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     guard()?;
-    let plan = Plan::new(creation.spec, creation.bundle)?;
+    let mut plan = Plan::new(creation.spec, creation.bundle)?;
     let terminal = matches!(creation.stdio, Stdio::Terminal { .. });
     if terminal != plan.process.terminal {
         return Err(crate::PlanError::invalid("process.terminal and the given streams contradict each other").into());
@@ -217,6 +217,7 @@ pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     if cgroup.is_occupied() {
         return Err(crate::PlanError::invalid(format!("the control group {path:?} has processes already")).into());
     }
+    let cgroup = allowed(cgroup, &layout, &mut plan)?;
     let made = build(&creation, &plan, &layout, &cgroup);
     if made.is_err() {
         // What was made goes again; the error that stopped us is what the caller needs.
@@ -224,6 +225,16 @@ pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
         let _ = cgroup.remove();
     }
     made
+}
+
+/// An ordinary user's groups: as many as are delegated, or none, which the caller sees in [`Created::cgroup`]. Devices need no
+/// rules there: the host's own permissions hold for them.
+fn allowed(cgroup: Cgroup, layout: &Layout, plan: &mut Plan) -> Result<Cgroup, CreateError> {
+    if userns::is_privileged().map_err(system("look at the own privileges"))? {
+        return Ok(cgroup);
+    }
+    plan.limits.devices.clear();
+    Ok(if cgroup.try_create(layout)? { cgroup } else { Cgroup::none() })
 }
 
 /// What every maker of processes must be.

@@ -172,6 +172,9 @@ fn hooks_run_in_their_order_with_the_state() {
                     poststop one x \"status\":\"stopped\"\n";
     // runc 1.1 tells the state before the start here (docs/COMPATIBILITY.md).
     for (runtime, poststart) in [(PEER, "created"), (RUNTIME, "running")] {
+        if runtime == PEER && !has_peer() {
+            continue;
+        }
         let expected = expected.replace("{poststart}", poststart);
         let Some(bundle) = bundle_for(runtime, "cat /log") else { return };
         change(&bundle);
@@ -316,8 +319,9 @@ fn the_listener_of_a_filter_answers_for_the_kernel() {
 
 #[test]
 fn an_interface_of_the_host_moves_in_with_its_addresses() {
-    if !rustix::process::geteuid().is_root() || Command::new("ip").arg("-V").output().is_err() {
-        println!("skipped: needs root and ip");
+    let ip = Command::new("ip").arg("-V").output().map(|output| text(&output)).unwrap_or_default();
+    if !rustix::process::geteuid().is_root() || !ip.contains("iproute2") {
+        println!("skipped: needs root and iproute2");
         return;
     }
     // In a network namespace of its own, so that the host never sees the interface.
@@ -336,4 +340,36 @@ fn an_interface_of_the_host_moves_in_with_its_addresses() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.first(), Some(&"1"), "{text}");
     assert!(lines.get(1).is_some_and(|count| count.parse::<u32>().unwrap() > 0), "{text}");
+}
+
+/// The runtime as an ordinary user, who owns the bundle.
+fn as_user(bundle: &Bundle, arguments: &[&str]) -> String {
+    assert!(Command::new("chown").args(["-hR", "12345:12345"]).arg(bundle.path()).status().unwrap().success());
+    let state = bundle.path().join("state");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", RUNTIME, "--root"]).arg(state);
+    text(&command.args(arguments).stdin(std::process::Stdio::null()).output().unwrap())
+}
+
+#[test]
+fn an_ordinary_user_runs_containers() {
+    let Some(bundle) = bundle("") else {
+    else {
+        return;
+    };
+    let path = bundle.path();
+    let path = path.to_str().unwrap();
+    fs::remove_file(bundle.path().join("config.json")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(as_user(&bundle, &["spec", "--rootless", "-b", path]), "");
+    bundle.edit(|spec| {
+        spec["root"]["readonly"] = json!(false);
+        spec["process"]["args"] =
+            json!(["sh", "-c", "id -u; hostname; touch /mine; cat /proc/self/uid_map | tr -s ' '"]);
+    });
+    let output = as_user(&bundle, &["run", "-b", path, &bundle.id]);
+    let lines: Vec<&str> = output.lines().filter(|line| !line.contains("warning: no control groups")).collect();
+    assert_eq!(lines, ["0", "atoll", " 0 12345 1"], "{output}");
+    assert_eq!(fs::metadata(bundle.rootfs().join("mine")).unwrap().uid(), 12345);
+    assert_eq!(fs::read_dir(bundle.path().join("state")).unwrap().count(), 0, "a record is left");
 }

@@ -174,12 +174,21 @@ pub fn check_refused(word: &str, change: impl FnOnce(&Bundle)) {
 /// The peer that a case is proved on.
 pub const PEER: &str = "runc";
 
+/// Whether the peer is there; said aloud where it is not.
+pub fn has_peer() -> bool {
+    let there = Command::new(PEER).arg("--version").output().is_ok();
+    if !there {
+        println!("skipped the peer: needs {PEER}");
+    }
+    there
+}
+
 /// As [`check_with`], on the peer first: `expected` is what it prints, and so do we.
 #[track_caller]
 pub fn check_like_peer(script: &str, expected: &str, change: impl Fn(&Bundle)) {
-    if Command::new(PEER).arg("--version").output().is_err() {
-        println!("skipped the peer: needs {PEER}");
-    } else if let Some(bundle) = bundle_for(PEER, script) {
+    if has_peer()
+        && let Some(bundle) = bundle_for(PEER, script)
+    {
         change(&bundle);
         assert_eq!(text(&bundle.run()).trim(), expected, "{PEER} proves the case: {script}");
     }

@@ -144,6 +144,18 @@ impl Cgroup {
         }
     }
 
+    /// No group at all, for who may make none: nothing of it is limited, counted or frozen.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { v1: Vec::new(), v2: None }
+    }
+
+    /// Whether this is [`Self::none`].
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.v1.is_empty() && self.v2.is_none()
+    }
+
     /// Makes the group's v2 folder and opens it, for `clone3` with `CLONE_INTO_CGROUP`; `None` without version 2.
     ///
     /// # Errors
@@ -170,11 +182,32 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Sets limits. Those that are absent stay as they are.
+    /// Makes all of the group's folders, when the caller may; false when it may not.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for any other reason.
+    pub fn try_create(&self, layout: &Layout) -> Result<bool, Error> {
+        match self.create_v2(layout).and_then(|_| self.create_v1(layout)) {
+            Ok(()) => Ok(true),
+            Err(Error::Io { source, .. })
+                if matches!(source.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) =>
+            {
+                // What was made goes again.
+                let _ = self.remove();
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets limits. Those that are absent stay as they are; without a group there are none.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Unsupported`], [`Error::Io`] when the kernel refuses a value.
     pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
+        if self.is_none() {
+            return Ok(());
+        }
         let writes = limits.plan(|controller| self.v1_folder(controller).is_some())?;
         if limits.memory.check_use {
             self.check_use(limits.memory.limit)?;
@@ -243,7 +276,7 @@ impl Cgroup {
     /// Whether version 2 alone is in use.
     #[must_use]
     pub fn is_unified(&self) -> bool {
-        self.v1.is_empty()
+        self.v1.is_empty() && self.v2.is_some()
     }
 
     /// The group's folder for a controller (`memory`, `cpu`…): version 1's where that has it, else version 2's.
@@ -407,6 +440,9 @@ impl Cgroup {
 impl fmt::Display for Cgroup {
     /// One line per hierarchy: its controllers (`-` for version 2), a blank, the folder.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_none() {
+            return f.write_str(NONE);
+        }
         for (controllers, folder) in &self.v1 {
             writeln!(f, "{controllers} {}", folder.display())?;
         }
@@ -418,7 +454,10 @@ impl std::str::FromStr for Cgroup {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let mut group = Self { v1: Vec::new(), v2: None };
+        let mut group = Self::none();
+        if text == NONE {
+            return Ok(group);
+        }
         for line in text.lines() {
             match line.split_once(' ') {
                 Some(("-", folder)) if folder.starts_with('/') => group.v2 = Some(folder.into()),
@@ -428,9 +467,12 @@ impl std::str::FromStr for Cgroup {
                 _ => return Err(Error::Parse(text.to_owned())),
             }
         }
-        if group.v1.is_empty() && group.v2.is_none() { Err(Error::Parse(text.to_owned())) } else { Ok(group) }
+        if group.is_none() { Err(Error::Parse(text.to_owned())) } else { Ok(group) }
     }
 }
+
+/// How [`Cgroup::none`] is written.
+const NONE: &str = "none\n";
 
 /// The group is gone: its folder, or (for an open file) the group behind it.
 fn is_gone(error: &io::Error) -> bool {

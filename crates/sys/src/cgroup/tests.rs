@@ -46,6 +46,7 @@ fn paths_that_are_refused() {
 fn text_round_trips() {
     let group = Cgroup::at(&Layout::parse(HYBRID, "4:memory:/\n0::/\n"), "/a b/c", "").unwrap();
     assert_eq!(group.to_string().parse::<Cgroup>().unwrap(), group);
+    assert_eq!(Cgroup::none().to_string().parse::<Cgroup>().unwrap(), Cgroup::none());
     for bad in ["", "memory", "memory relative", "\n"] {
         assert!(bad.parse::<Cgroup>().is_err(), "{bad:?}");
     }

@@ -68,6 +68,9 @@ fn make_in(
         preserve_fds: make.preserve_fds,
         keyring: !make.no_keyring,
     })?;
+    if created.cgroup.is_none() {
+        crate::cli::warn("no control groups could be made: the container runs without limits and cannot be paused");
+    }
     let finish = || -> anyhow::Result<Record> {
         let record = Record::new(&make.id, &created, bundle, &rootfs, spec.clone())?;
         folder.write(&record)?;
@@ -195,7 +198,7 @@ fn remove(folder: Folder, record: &Record) -> anyhow::Result<()> {
     if let Some(hooks) = record.hooks() {
         let folder = if record.bundle.is_dir() { record.bundle.as_path() } else { Path::new("/") };
         for error in hooks::run_all(Stage::Poststop, &hooks.poststop, &state, folder) {
-            super::super::warn(&error.to_string());
+            crate::cli::warn(&error.to_string());
         }
     }
     Ok(())
