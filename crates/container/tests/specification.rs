@@ -353,10 +353,7 @@ fn as_user(bundle: &Bundle, arguments: &[&str]) -> String {
 
 #[test]
 fn an_ordinary_user_runs_containers() {
-    let Some(bundle) = bundle("") else {
-    else {
-        return;
-    };
+    let Some(bundle) = bundle("") else { return };
     let path = bundle.path();
     let path = path.to_str().unwrap();
     fs::remove_file(bundle.path().join("config.json")).unwrap();

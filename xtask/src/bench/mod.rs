@@ -17,7 +17,7 @@ use atoll_testkit::{Image, Layer};
 use measure::Table;
 
 /// What can be measured.
-const ALL: [&str; 4] = ["run", "runtime", "memory", "load"];
+const ALL: [&str; 5] = ["run", "runtime", "exec", "memory", "load"];
 
 /// Runs the benchmarks named, or all, each for so many rounds.
 pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
@@ -31,7 +31,10 @@ pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
         print(&run::bench(rounds)?);
     }
     if wanted("runtime") {
-        print(&runtime::bench(rounds)?);
+        print(&runtime::bench("runtime", rounds)?);
+    }
+    if wanted("exec") {
+        print(&runtime::bench("exec", rounds)?);
     }
     if wanted("memory") {
         print(&memory::bench()?);

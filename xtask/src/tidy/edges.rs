@@ -50,7 +50,8 @@ pub(super) const TABLE: &[(&str, &[&str])] = &[
     ("cli", &["api", "client", "model", "oci"]),
     ("testkit", &[]),
     // Its benchmarks run on the temporary hosts and tiny images that tests have.
-    ("xtask", &["testkit"]),
+    // The benchmark of runtimes uses the default system call filter.
+    ("xtask", &["testkit", "container"]),
 ];
 
 /// One package of the workspace.

@@ -66,7 +66,7 @@ pub(super) enum Command {
     Kill { id: String, signal: String, all: bool },
     Delete { id: String, force: bool },
     List { quiet: bool, json: bool },
-    Exec(Enter),
+    Exec(Box<Enter>),
     Ps { id: String, json: bool, options: Vec<String> },
     Pause(String),
     Resume(String),
@@ -142,7 +142,7 @@ fn parse_command(name: &str, words: Words<'_>) -> Result<Command, Error> {
             let id = flags("delete", words, &mut [("--force", "-f", &mut force)])?;
             Command::Delete { id, force }
         }
-        "exec" => Command::Exec(process::enter(words)?),
+        "exec" => Command::Exec(Box::new(process::enter(words)?)),
         "list" => list(words)?,
         "ps" => ps(words)?,
         "update" => Command::Update(Box::new(update::update(words)?)),

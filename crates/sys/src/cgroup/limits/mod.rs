@@ -135,14 +135,14 @@ impl Limits {
     pub(super) fn plan(&self, is_v1: impl Fn(&str) -> bool) -> Result<Vec<Write>, Error> {
         let mut plan = Vec::new();
         if is_v1("memory") {
-            v1::memory(&self.memory, &mut plan)
+            v1::memory(&self.memory, &mut plan);
         } else {
-            v2::memory(&self.memory, &mut plan)?
+            v2::memory(&self.memory, &mut plan)?;
         }
         if is_v1("cpu") {
-            v1::cpu(&self.cpu, &mut plan)
+            v1::cpu(&self.cpu, &mut plan);
         } else {
-            v2::cpu(&self.cpu, &mut plan)?
+            v2::cpu(&self.cpu, &mut plan)?;
         }
         if !self.cpu.cpus.is_empty() {
             plan.push(write("cpuset", "cpuset.cpus", &self.cpu.cpus));
@@ -151,9 +151,9 @@ impl Limits {
             plan.push(write("cpuset", "cpuset.mems", &self.cpu.mems));
         }
         if is_v1("blkio") {
-            v1::io(&self.io, &mut plan)
+            v1::io(&self.io, &mut plan);
         } else {
-            v2::io(&self.io, &mut plan)?
+            v2::io(&self.io, &mut plan)?;
         }
         if let Some(pids) = self.pids {
             plan.push(write("pids", "pids.max", max_or(pids, 1)));
