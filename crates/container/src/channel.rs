@@ -18,7 +18,7 @@ const TEXT_MAX: usize = 1500;
 pub(crate) enum ToInit {
     /// The ids of its user namespace are mapped.
     Mapped,
-    /// It is in all its control groups; its number, as its maker sees it.
+    /// The maker's part is done; the process's number, as its maker sees it.
     Placed(i32),
     /// The hooks of the runtime's namespaces have run.
     Continue,

@@ -2,15 +2,14 @@
 //!
 //! ```text
 //!   caller                               container's first process (clone3: new namespaces, v2 cgroup)
-//!   plan (pure)
-//!   clone3 ───────────────────────────►  root, mounts, devices, masks            │ at the same time:
-//!   map ids, move interfaces             …a user namespace waits for its mapping │
-//!   make v1 cgroups, place the process   …waits where it needs to be placed      │ a write to cgroup.procs can
-//!   "placed" ─────────────────────────►  cgroup namespace                        │ cost an RCU grace period
+//!   plan (pure), cgroups and limits
+//!   clone3 ───────────────────────────►  enters its v1 groups
+//!   map ids, move interfaces             …a user namespace waits for its mapping
+//!   "placed" ─────────────────────────►  root, mounts, devices
 //!   hooks of the runtime ◄─────────────  "mounted", where there are hooks
-//!   "continue" ───────────────────────►  hooks of the container, pivot_root, limits
+//!   "continue" ───────────────────────►  hooks of the container, masks, pivot_root
 //!   ◄───────── terminal, root, "ready"   waits for "start"
-//!   StartHandle::start ───────────────►  user, capabilities, seccomp, execve (closes the channel) or a report
+//!   StartHandle::start ───────────────►  limits, user, capabilities, seccomp, execve (closes the channel) or a report
 //! ```
 //!
 //! One socket pair carries both directions; it is closed on exec, so that its end is the proof of a successful `execve`.
@@ -258,9 +257,8 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
     let sources = sources.transpose().map_err(|stop| stop.0.into_create_error())?;
     let notify = Listener::connect(creation.spec).map_err(system("reach the listener of the system call filter"))?;
     let born_in = cgroup.create_v2(layout)?;
-    if cgroup.is_unified() {
-        cgroup.limit(&plan.limits)?;
-    }
+    cgroup.create_v1(layout)?;
+    cgroup.limit(&plan.limits)?;
     let (ours, theirs) = Channel::pair().map_err(system("make a channel"))?;
     let start = match &creation.start {
         StartMode::Caller => None,
@@ -272,14 +270,15 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
         creation,
         cgroup,
         joins: &joins,
+        // A helper's clone is made where it may have no right to the group any more.
+        born_in_v2: born_in.is_some() && !birth::joins_before_clone(plan),
         joined: birth::joins_before_clone(plan),
         sources: sources.as_ref(),
         notify: notify.as_ref(),
         state: &state,
     };
     let process = birth::clone_first(&init, born_in.as_ref().map(AsFd::as_fd), theirs)?;
-    let made = place(plan, layout, cgroup, &process, &ours, born_in.is_some() && !init.joined)
-        .and_then(|()| wait_ready(&ours, plan, &state, process.pid));
+    let made = settle(plan, &process, &ours).and_then(|()| wait_ready(&ours, plan, &state, process.pid));
     match made {
         Ok((master, root)) => {
             let start = start.is_none().then(|| StartHandle { channel: ours.into_fd() });
@@ -299,27 +298,14 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
     }
 }
 
-/// What the process cannot do for itself: its ids, its interfaces, its groups. It builds its root meanwhile.
-fn place(
-    plan: &Plan,
-    layout: &Layout,
-    cgroup: &Cgroup,
-    process: &Cloned,
-    channel: &Channel,
-    born_in_v2: bool,
-) -> Result<(), CreateError> {
-    let release = system("release the first process");
+/// What the process cannot do for itself: its ids and its interfaces. It builds its root meanwhile.
+fn settle(plan: &Plan, process: &Cloned, channel: &Channel) -> Result<(), CreateError> {
     if let Some(mapping) = &plan.namespaces.mapping {
         userns::write_mapping(process.pid, mapping).map_err(system("map the ids of the user namespace"))?;
         channel.send(&ToInit::Mapped).map_err(system("release the first process"))?;
     }
     netdev::hand_over(&plan.net_devices, process.pid)?;
-    cgroup.create_v1(layout)?;
-    if !cgroup.is_unified() {
-        cgroup.limit(&plan.limits)?;
-    }
-    cgroup.place(process.pid, born_in_v2)?;
-    channel.send(&ToInit::Placed(process.pid)).map_err(release)
+    channel.send(&ToInit::Placed(process.pid)).map_err(system("release the first process"))
 }
 
 fn wait_ready(

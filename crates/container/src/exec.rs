@@ -207,13 +207,7 @@ impl Entry<'_> {
         if !plan.schedule.initial_processors.is_empty() {
             atoll_sys::schedule::set_affinity(&plan.schedule.initial_processors).at("CPU affinity", "initial")?;
         }
-        target.cgroup.place(0, false).map_err(|error| {
-            let source = match &error {
-                atoll_sys::cgroup::Error::Io { source, .. } => errno(source.raw_os_error().unwrap_or(libc::EIO)),
-                _ => errno(libc::EIO),
-            };
-            Stop::new("control groups", error.to_string(), &source)
-        })?;
+        init::enter_groups(target.cgroup, false)?;
         rustix::thread::move_into_thread_name_spaces(target.pidfd, self.namespaces).at("join namespaces", "")?;
         Ok(proc)
     }

@@ -82,6 +82,8 @@ pub(crate) struct Init<'a> {
     pub(crate) creation: &'a Creation<'a>,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) joins: &'a birth::Joins,
+    /// Whether it was cloned into its v2 group.
+    pub(crate) born_in_v2: bool,
     /// Whether a helper has entered the joined namespaces already.
     pub(crate) joined: bool,
     /// Clones of the host's files, where the maker made them.
@@ -131,6 +133,7 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
     let (plan, creation) = (init.plan, init.creation);
     let proc = procfs::open()?;
     procfs::write_oom_score(&plan.process, &proc)?;
+    enter_groups(init.cgroup, init.born_in_v2)?;
     enter_user_namespace(plan, channel, &proc)?;
     harden()?;
     close_others(creation.preserve_fds, &creation.stdio, &init.own_fds(&proc, channel))?;
@@ -142,9 +145,9 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
     let masks = mask::Masks::prepare(plan)?;
     let root = &sources.root;
     root::attach(root, &creation.root)?;
-    let mut placement = Placement { channel, pid: None, namespace: plan.namespaces.cgroup, joins: init.joins };
-    let made = mounts::mount_all(plan, sources, init.cgroup, &mut placement)?;
-    let pid = placement.wait()?;
+    begin_cgroup_namespace(init)?;
+    let made = mounts::mount_all(plan, sources, init.cgroup)?;
+    let pid = wait_for_maker(channel)?;
     devices::populate(plan, root, &made)?;
     let streams = terminal::open(&creation.stdio, &made)?;
     resolve::working_folder(root, &plan.process.cwd);
@@ -175,6 +178,17 @@ fn finish_with(finish: Finish<'_>, root: &OwnedFd) -> Stop {
         Ok(never) => match never {},
         Err(stop) => stop,
     }
+}
+
+/// Enters the control groups, while the process still has the host's view of them.
+pub(crate) fn enter_groups(cgroup: &Cgroup, born_in_v2: bool) -> Step<()> {
+    cgroup.enter(born_in_v2).map_err(|error| {
+        let number = match &error {
+            atoll_sys::cgroup::Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
+            _ => libc::EIO,
+        };
+        Stop::new("control groups", error.to_string(), &errno(number))
+    })
 }
 
 /// In a user namespace of its own the process becomes that one's root, once its ids are mapped: what it makes belongs to
@@ -270,35 +284,25 @@ pub(crate) fn leave_session(keyring: bool) -> Step<()> {
     }
 }
 
-/// The word of the maker that the process is in all its control groups; then its cgroup namespace can begin there.
-pub(crate) struct Placement<'a> {
-    channel: &'a mut Channel,
-    pid: Option<i32>,
-    namespace: bool,
-    joins: &'a [(NamespaceType, OwnedFd)],
+/// The word of the maker that its part is done. It tells the process its number, as the maker sees it.
+fn wait_for_maker(channel: &Channel) -> Step<i32> {
+    match channel.receive().at("wait for the maker", "")? {
+        Some(ToInit::Placed(pid)) => Ok(pid),
+        _ => Err(Stop::new("wait for the maker", "it is gone", &errno(libc::EPIPE))),
+    }
 }
 
-impl Placement<'_> {
-    /// Waits once; later calls return at once. Gives the process's number, as the maker sees it.
-    pub(crate) fn wait(&mut self) -> Step<i32> {
-        if let Some(pid) = self.pid {
-            return Ok(pid);
-        }
-        let pid = match self.channel.receive().at("wait for control groups", "")? {
-            Some(ToInit::Placed(pid)) => pid,
-            _ => return Err(Stop::new("wait for control groups", "the maker is gone", &errno(libc::EPIPE))),
-        };
-        self.pid = Some(pid);
-        if let Some((_, fd)) = self.joins.iter().find(|(typ, _)| *typ == NamespaceType::Cgroup) {
-            let kind = LinkNameSpaceType::ControlGroup;
-            rustix::thread::move_into_link_name_space(fd.as_fd(), Some(kind)).at("join namespace", "cgroup")?;
-        }
-        if self.namespace {
-            // SAFETY: NEWCGROUP changes what this process sees of the hierarchies; no descriptor or memory is unshared.
-            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.at("cgroup namespace", "")?;
-        }
-        Ok(pid)
+/// Its groups become the roots of the hierarchies that the container sees.
+fn begin_cgroup_namespace(init: &Init<'_>) -> Step<()> {
+    if let Some((_, fd)) = init.joins.iter().find(|(typ, _)| *typ == NamespaceType::Cgroup) {
+        let kind = LinkNameSpaceType::ControlGroup;
+        rustix::thread::move_into_link_name_space(fd.as_fd(), Some(kind)).at("join namespace", "cgroup")?;
     }
+    if init.plan.namespaces.cgroup {
+        // SAFETY: NEWCGROUP changes what this process sees of the hierarchies; no descriptor or memory is unshared.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.at("cgroup namespace", "")?;
+    }
+    Ok(())
 }
 
 /// Kernel parameters go through a procfs of our own, not through /proc of the container, which an image or a mount may

@@ -12,7 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::{At, Placement, Sources, Step, copyup, errno, resolve, root};
+use super::{At, Sources, Step, copyup, errno, resolve, root};
 use crate::plan::{MountKind, MountPlan, Plan};
 
 /// The mounts that later steps work on.
@@ -27,7 +27,7 @@ pub(crate) struct Made {
 }
 
 /// Makes and attaches all mounts.
-pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup, placement: &mut Placement<'_>) -> Step<Made> {
+pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step<Made> {
     let (mut made, root) = (Made::default(), &sources.root);
     if !plan.mounts.iter().any(|mount| mount.normal_destination() == "/dev") {
         // An image's own /dev is never used.
@@ -43,7 +43,6 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup, placeme
         let (typ, source, parameters) = match (&mount.kind, source) {
             (MountKind::Filesystem { typ, source, parameters }, _) => (typ, source, parameters),
             (MountKind::Cgroup, _) => {
-                placement.wait()?;
                 cgroup_view(mount, root, cgroup)?;
                 continue;
             }

@@ -201,9 +201,13 @@ fn a_real_group_is_filled_frozen_killed_and_removed() {
         println!("skipped: no control groups can be made here: {error}");
         return;
     }
-    let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new("/bin/sleep");
+    let inside = group.clone();
+    // SAFETY: the closure writes files and nothing else.
+    unsafe { command.arg("1000").pre_exec(move || inside.enter(false).map_err(io::Error::other)) };
+    let mut child = command.spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
-    group.place(pid, false).unwrap();
     assert_eq!(group.pids().unwrap(), [pid]);
     group.freeze(true).unwrap();
     assert!(group.is_frozen());
