@@ -7,6 +7,7 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use common::*;
@@ -346,8 +347,8 @@ fn an_interface_of_the_host_moves_in_with_its_addresses() {
 fn as_user(bundle: &Bundle, arguments: &[&str]) -> String {
     assert!(Command::new("chown").args(["-hR", "12345:12345"]).arg(bundle.path()).status().unwrap().success());
     let state = bundle.path().join("state");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", RUNTIME, "--root"]).arg(state);
+    let mut command = Command::new(RUNTIME);
+    command.uid(12345).gid(12345).arg("--root").arg(state);
     text(&command.args(arguments).stdin(std::process::Stdio::null()).output().unwrap())
 }
 
