@@ -173,8 +173,9 @@ mkdir -p /proc /new
 mount -t proc proc /proc
 for module in /modules/*; do insmod $module; done
 mount -t tmpfs -o size=90% tmpfs /new
-cp -a /bin /second /script /new
-for folder in /work /target /root /tmp; do [ -d $folder ] && cp -a $folder /new; done
+for item in /*; do
+    case $item in /proc | /sys | /dev | /new | /init | /modules) ;; *) cp -a $item /new ;; esac
+done
 exec switch_root /new /second
 ";
 
