@@ -30,7 +30,7 @@ enum Task {
     Tidy,
     /// Measure against the programs people use today.
     Bench {
-        /// Which: run, runtime, memory, load; all unless named.
+        /// Which: run, runtime, exec, trace, peak, memory, load; all unless named.
         names: Vec<String>,
         /// How often each candidate has its turn.
         #[arg(long, default_value_t = 30)]

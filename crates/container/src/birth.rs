@@ -128,5 +128,6 @@ pub(crate) fn root_name(root: &RootSource) -> std::borrow::Cow<'_, str> {
     match root {
         RootSource::Path(path) => path.to_string_lossy(),
         RootSource::Overlay(overlay) => overlay.base.to_string_lossy(),
+        RootSource::Empty => "tmpfs".into(),
     }
 }

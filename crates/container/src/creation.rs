@@ -79,6 +79,8 @@ pub enum RootSource {
     Path(PathBuf),
     /// An overlay of layers, mounted inside the container's own mount namespace.
     Overlay(Overlay),
+    /// Nothing: a small tmpfs that holds the places of the configuration's mounts, and no /dev of its own.
+    Empty,
 }
 
 /// Standard streams of a process.

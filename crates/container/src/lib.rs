@@ -3,7 +3,8 @@
 //! [`create`] turns a [`Spec`](atoll_oci::runtime::Spec) into a plan (pure), clones the container's first process with
 //! its namespaces in one `clone3`, and lets it build its own root while the caller places it in its cgroups;
 //! [`StartHandle::start`] lets it execute, and [`exec`] brings one more process in. Callers are single-threaded and run
-//! from a sealed image of themselves (`atoll_sys::exe::seal`); both are checked.
+//! from a sealed image of themselves (`atoll_sys::exe::seal`); both are checked. A [`Jail`] is a container for a program of
+//! our own that faces hostile input.
 //!
 //! Left out on purpose: images, names, logs, restarts (the supervisor's); joining mount namespaces and Intel RDT are
 //! refused with [`PlanError::Unsupported`].
@@ -16,6 +17,7 @@ mod error;
 mod exec;
 pub mod hooks;
 mod init;
+mod jail;
 mod netdev;
 pub mod plan;
 pub mod seccomp;
@@ -24,3 +26,4 @@ mod users;
 pub use creation::{Created, Creation, RootSource, StartHandle, StartMode, Stdio, create};
 pub use error::{CreateError, ExecError, PlanError, StartError};
 pub use exec::{Execed, Execution, Target, exec};
+pub use jail::{Jail, Loan};

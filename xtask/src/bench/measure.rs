@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 /// Turns that are not counted.
 const WARM_UP: u32 = 2;
@@ -27,10 +28,10 @@ impl<'a> Candidate<'a> {
 }
 
 /// A table of times or other figures, the first row being what the others are compared with.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Table {
     pub(super) title: String,
-    pub(super) unit: &'static str,
+    pub(super) unit: String,
     pub(super) rows: Vec<(String, Vec<f64>)>,
     pub(super) notes: Vec<String>,
 }
@@ -49,7 +50,7 @@ pub(super) fn in_turn(title: &str, candidates: &[Candidate<'_>], rounds: u32) ->
             }
         }
     }
-    Ok(Table { title: title.to_owned(), unit: "ms", rows, notes: vec![format!("{rounds} rounds, in turn")] })
+    Ok(Table { title: title.to_owned(), unit: "ms".to_owned(), rows, notes: vec![format!("{rounds} rounds, in turn")] })
 }
 
 /// Runs a command, which must succeed.
@@ -79,7 +80,7 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { title, unit, rows, notes } = self;
         // Times of candidates are compared; other figures stand for themselves.
-        let first = rows.first().filter(|_| *unit == "ms").map(|(_, values)| median(values));
+        let first = rows.first().filter(|_| unit == "ms").map(|(_, values)| median(values));
         let (head, line) = if first.is_some() { (" to the first |", "---|") } else { ("", "") };
         writeln!(f, "### {title}\n\n| | min {unit} | median {unit} | max {unit} |{head}\n|---|---|---|---|{line}")?;
         for (name, values) in rows {

@@ -43,7 +43,7 @@ pub(super) fn bench() -> Result<Table> {
     }
     Ok(Table {
         title: "Resident memory".to_owned(),
-        unit: "KiB",
+        unit: "KiB".to_owned(),
         rows: vec![
             ("a supervisor's private dirty memory".to_owned(), dirty),
             (format!("idle daemon, {WORKLOADS} workloads adopted"), vec![fresh]),

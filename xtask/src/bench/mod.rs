@@ -10,6 +10,7 @@ mod memory;
 mod peers;
 mod run;
 mod runtime;
+mod trace;
 
 use anyhow::{Result, ensure};
 use atoll_testkit::{Image, Layer};
@@ -17,10 +18,13 @@ use atoll_testkit::{Image, Layer};
 use measure::Table;
 
 /// What can be measured.
-const ALL: [&str; 5] = ["run", "runtime", "exec", "memory", "load"];
+const ALL: [&str; 7] = ["run", "runtime", "exec", "trace", "peak", "memory", "load"];
 
 /// Runs the benchmarks named, or all, each for so many rounds.
 pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
+    if runtime::take_part(rounds)? {
+        return Ok(());
+    }
     for name in names {
         ensure!(ALL.contains(&name.as_str()), "no benchmark {name:?}: there are {}", ALL.join(", "));
     }
@@ -30,11 +34,8 @@ pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
     if wanted("run") {
         print(&run::bench(rounds)?);
     }
-    if wanted("runtime") {
-        print(&runtime::bench("runtime", rounds)?);
-    }
-    if wanted("exec") {
-        print(&runtime::bench("exec", rounds)?);
+    for name in ["runtime", "exec", "trace", "peak"].into_iter().filter(|name| wanted(name)) {
+        print(&runtime::bench(name, rounds)?);
     }
     if wanted("memory") {
         print(&memory::bench()?);

@@ -1,5 +1,5 @@
-//! `atoll-runtime` beside crun and runc with the configuration that Docker gives a container: `run` of a bundle, and `exec`
-//! in a running one. In one private mount namespace with cgroup v1 alone: crun takes no hybrid layout.
+//! `atoll-runtime` beside crun and runc with the configuration that Docker gives a container: `run` of a bundle, `exec` in a
+//! running one, and a trace of the first. In one private mount namespace with cgroup v1 alone: crun takes no hybrid layout.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -7,25 +7,67 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use atoll_container::seccomp::{Arch, default_profile};
+use atoll_sys::pidfd;
+use atoll_sys::process::{CloneFlags, CloneOptions, clone};
 use atoll_testkit::program;
 use serde_json::json;
 
 use super::measure::{Candidate, Table, in_turn, once};
 use super::peers::find;
+use super::trace;
 
-/// Set in the process that is in the namespace already.
-const INSIDE: &str = "ATOLL_BENCH_INSIDE";
+/// Set in a process that this one starts: what it is to do there.
+const PART: &str = "ATOLL_BENCH_PART";
+/// That is: only to clone.
+const FLOOR: &str = "floor";
 
-/// `what` is `runtime` for whole lives, `exec` for processes in a running container.
+/// `what` is `runtime` for whole lives, `exec` for processes in a running container, `trace` for where the time goes, `peak` for memory. Done by
+/// the same program again, where `/sys/fs/cgroup/unified` is not.
 pub(super) fn bench(what: &str, rounds: u32) -> Result<Table> {
-    if std::env::var_os(INSIDE).is_none() {
-        return outside(what, rounds);
+    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" bench --rounds \"$1\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .arg(std::env::current_exe()?)
+        .arg(rounds.to_string())
+        .env(PART, what)
+        .output()
+        .context("unshare (package util-linux)")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).context("the benchmark inside printed no table")
+}
+
+/// Does its part and tells its table, in a process that [`bench`] or a benchmark of it started; false in others.
+pub(super) fn take_part(rounds: u32) -> Result<bool> {
+    let Ok(what) = std::env::var(PART) else { return Ok(false) };
+    if what == FLOOR {
+        floor()?;
+    } else {
+        println!("{}", serde_json::to_string(&measure(&what, rounds)?)?);
     }
+    Ok(true)
+}
+
+/// The kernel's floor: a clone3 with a container's namespaces, whose process ends at once.
+fn floor() -> Result<()> {
+    let flags = CloneFlags::NEWNS | CloneFlags::NEWPID | CloneFlags::NEWNET;
+    let flags = flags | CloneFlags::NEWIPC | CloneFlags::NEWUTS | CloneFlags::NEWCGROUP;
+    let process = clone(CloneOptions { flags, cgroup: None }, || 0)?;
+    pidfd::wait(&process.pidfd)?;
+    Ok(())
+}
+
+fn measure(what: &str, rounds: u32) -> Result<Table> {
     let bundle = tempfile::tempdir()?;
     prepare(bundle.path(), if what == "exec" { "sleep" } else { "true" })?;
     let state = tempfile::tempdir()?;
     let runtimes = [Some(program("atoll-runtime")), find("crun"), find("runc")].into_iter().flatten();
     let runtimes: Vec<Runtime> = runtimes.map(|path| Runtime::new(path, state.path(), bundle.path())).collect();
+    if what == "trace" {
+        return trace::bench(|| runtimes[0].command(&["run"]), rounds);
+    }
+    if what == "peak" {
+        return peaks(&runtimes, rounds);
+    }
     if what == "exec" {
         for runtime in &runtimes {
             // The container keeps what its maker had: no pipe of ours.
@@ -38,13 +80,31 @@ pub(super) fn bench(what: &str, rounds: u32) -> Result<Table> {
         runtimes.iter().try_for_each(|runtime| once(runtime.call(&["delete", "--force"], &[])).map(drop))?;
         return table;
     }
+    let own = std::env::current_exe()?;
     let mut candidates: Vec<_> = runtimes.iter().map(|runtime| runtime.candidate(&["run"], &[])).collect();
-    candidates.push(Candidate::new("new namespaces alone (`unshare -mpiunC --fork true`)", || {
-        let mut command = Command::new("unshare");
-        command.args(["-mpiunC", "--fork", "/bin/true"]);
+    candidates.push(Candidate::new("a program that only calls clone3 for the same namespaces", || {
+        let mut command = Command::new(&own);
+        command.arg("bench").env(PART, FLOOR);
         command
     }));
     in_turn("`run` of a bundle (busybox `true`) with Docker's defaults, cgroup v1", &candidates, rounds)
+}
+
+/// The most memory that any process of a `run` had resident, by time(1).
+fn peaks(runtimes: &[Runtime], rounds: u32) -> Result<Table> {
+    let written = tempfile::NamedTempFile::new()?;
+    let mut rows: Vec<(String, Vec<f64>)> = runtimes.iter().map(|one| (one.name.clone(), Vec::new())).collect();
+    for _ in 0..rounds {
+        for (runtime, (_, peaks)) in runtimes.iter().zip(&mut rows) {
+            let run = runtime.command(&["run"]);
+            let mut command = Command::new(find("time").context("time (package time)")?);
+            command.args(["-f", "%M", "-o"]).arg(written.path()).arg(run.get_program()).args(run.get_args());
+            once(command)?;
+            peaks.push(std::fs::read_to_string(written.path())?.trim().parse()?);
+        }
+    }
+    let title = "Peak resident memory of `run`".to_owned();
+    Ok(Table { title, unit: "KiB".to_owned(), rows, notes: vec![format!("{rounds} rounds, in turn")] })
 }
 
 /// A runtime with its own records.
@@ -82,35 +142,6 @@ impl Runtime {
             },
         )
     }
-}
-
-/// The same program again, where `/sys/fs/cgroup/unified` is not.
-fn outside(what: &str, rounds: u32) -> Result<Table> {
-    let script = "umount /sys/fs/cgroup/unified 2>/dev/null; exec \"$0\" bench \"$1\" --rounds \"$2\"";
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", script])
-        .arg(std::env::current_exe()?)
-        .args([what, &rounds.to_string()])
-        .env(INSIDE, "1")
-        .output()
-        .context("unshare (package util-linux)")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    read(&text).context("the benchmark inside printed no table")
-}
-
-/// The table that the inner process printed, as far as it is needed: its rows come back as they are.
-fn read(text: &str) -> Option<Table> {
-    let title = text.lines().find_map(|line| line.strip_prefix("### "))?.to_owned();
-    let rows = text.lines().filter_map(|line| {
-        let cells: Vec<&str> = line.strip_prefix("| ")?.split('|').map(str::trim).collect();
-        let values: Vec<f64> = cells.get(1..4)?.iter().filter_map(|cell| cell.parse().ok()).collect();
-        (values.len() == 3).then(|| (cells[0].to_owned(), values))
-    });
-    let rows = rows.collect();
-    let notes =
-        text.lines().rev().find(|line| line.ends_with("in turn.")).map(|line| line.trim_end_matches('.').to_owned());
-    Some(Table { title, unit: "ms", rows, notes: notes.into_iter().collect() })
 }
 
 /// Capabilities of Docker's default.
@@ -166,17 +197,4 @@ fn prepare(bundle: &Path, applet: &str) -> Result<()> {
     });
     std::fs::write(&file, serde_json::to_vec(&spec)?)?;
     Ok(())
-}
-
-#[cfg(test)]
-#[test]
-fn a_printed_table_is_read_back() {
-    let table = Table {
-        title: "t".to_owned(),
-        unit: "ms",
-        rows: vec![("a".to_owned(), vec![1.0, 2.0, 3.0]), ("b".to_owned(), vec![2.0, 4.0, 6.0])],
-        notes: vec!["9 rounds, in turn".to_owned()],
-    };
-    let read = read(&format!("machine\n\n{table}")).expect("a table");
-    assert_eq!((&read.title, &read.rows, &read.notes), (&table.title, &table.rows, &table.notes));
 }

@@ -51,7 +51,7 @@ pub(super) const TABLE: &[(&str, &[&str])] = &[
     ("testkit", &[]),
     // Its benchmarks run on the temporary hosts and tiny images that tests have.
     // The benchmark of runtimes uses the default system call filter.
-    ("xtask", &["testkit", "container"]),
+    ("xtask", &["testkit", "container", "sys"]),
 ];
 
 /// One package of the workspace.

@@ -29,7 +29,7 @@ pub(crate) struct Made {
 /// Makes and attaches all mounts.
 pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step<Made> {
     let (mut made, root) = (Made::default(), &sources.root);
-    if !plan.mounts.iter().any(|mount| mount.normal_destination() == "/dev") {
+    if !sources.is_empty && !plan.mounts.iter().any(|mount| mount.normal_destination() == "/dev") {
         // An image's own /dev is never used.
         let parameters = [("mode".to_owned(), Some("0755".to_owned())), ("size".to_owned(), Some("64k".to_owned()))];
         let dev = filesystem("tmpfs", "tmpfs", &parameters)?;

@@ -36,7 +36,7 @@ pub(super) fn attach(mount: &OwnedFd, source: &RootSource) -> Step<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = match source {
         RootSource::Path(path) => rustix::fs::open(path, flags, Mode::empty()).or_else(|_| host_root_fd()),
-        RootSource::Overlay(_) => host_root_fd(),
+        RootSource::Overlay(_) | RootSource::Empty => host_root_fd(),
     };
     attach_at(mount.as_fd(), place.at("root file system", "/")?.as_fd()).at("root file system", "attach")
 }

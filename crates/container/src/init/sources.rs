@@ -8,13 +8,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use atoll_sys::mount::{MountAttr, set_attributes};
 use atoll_sys::userns;
 
-use super::{At, Step, root};
+use super::{At, Step, mounts, root};
 use crate::birth::root_name;
 use crate::creation::RootSource;
 use crate::plan::{MountKind, MountPlan, Plan};
 
 /// `MOUNT_ATTR_IDMAP` of linux/mount.h.
 const IDMAP: u64 = 0x0010_0000;
+/// Of an empty root: whoever builds the container makes places in it, also where a user namespace does not map its owner.
+const EMPTY_ROOT_OPTIONS: [(&str, &str); 3] = [("mode", "0777"), ("size", "64k"), ("nr_inodes", "4k")];
 
 /// The clones.
 #[derive(Debug)]
@@ -23,19 +25,25 @@ pub(crate) struct Sources {
     pub(super) root: OwnedFd,
     /// Of each mount's source, `None` for other mounts than binds.
     pub(super) mounts: Vec<Option<OwnedFd>>,
+    /// Whether the root is [`RootSource::Empty`].
+    pub(super) is_empty: bool,
 }
 
 impl Sources {
     /// Clones all.
     pub(crate) fn open(plan: &Plan, source: &RootSource) -> Step<Self> {
         let mount = match source {
-            RootSource::Path(path) => root::clone_tree(path, true),
-            RootSource::Overlay(overlay) => overlay.mount(),
+            RootSource::Path(path) => root::clone_tree(path, true).at("root file system", &root_name(source))?,
+            RootSource::Overlay(overlay) => overlay.mount().at("root file system", &root_name(source))?,
+            RootSource::Empty => {
+                let options = EMPTY_ROOT_OPTIONS.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+                mounts::filesystem("tmpfs", "tmpfs", &options)?
+            }
         };
-        let mount = mount.at("root file system", &root_name(source))?;
         let private = MountAttr { propagation: MountAttr::PRIVATE, ..MountAttr::default() };
         set_attributes(&mount, &private, true).at("root file system", "propagation")?;
-        Ok(Self { root: mount, mounts: plan.mounts.iter().map(bind).collect::<Step<_>>()? })
+        let mounts = plan.mounts.iter().map(bind).collect::<Step<_>>()?;
+        Ok(Self { root: mount, mounts, is_empty: matches!(source, RootSource::Empty) })
     }
 
     /// Their descriptors.
