@@ -1,6 +1,6 @@
-//! Where the time of one `run` goes: what the kernel takes for each kind of system call, by `strace -f -T`.
+//! Where the time of one `run` goes: what the kernel takes for each kind of system call, by `perf trace`.
 //!
-//! Tracing makes every call slower by some microseconds, so that what counts are the large ones, and their share.
+//! The kernel's own trace points tell it, at some hundred nanoseconds a call.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,15 +15,15 @@ const ROWS: usize = 14;
 /// Calls that wait for another process of the same run, whose own calls are in the table.
 const WAITING: [&str; 7] = ["wait4", "waitid", "poll", "ppoll", "recvmsg", "recvfrom", "read"];
 
-/// Runs `command` as often as wanted below strace, and sorts calls by their time.
+/// Runs `command` as often as wanted below perf, and sorts calls by their time.
 pub(super) fn bench(command: impl Fn() -> Command, rounds: u32) -> Result<Table> {
     let log = tempfile::NamedTempFile::new()?;
     let mut all: HashMap<String, Vec<(u32, f64)>> = HashMap::new();
     for _ in 0..rounds {
         let traced = command();
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-T", "-q", "-o"]).arg(log.path()).arg(traced.get_program()).args(traced.get_args());
-        let output = strace.stdin(Stdio::null()).stdout(Stdio::null()).output().context("strace (package strace)")?;
+        let mut perf = Command::new("perf");
+        perf.args(["trace", "-o"]).arg(log.path()).arg(traced.get_program()).args(traced.get_args());
+        let output = perf.stdin(Stdio::null()).stdout(Stdio::null()).output().context("perf (package linux-perf)")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         for (call, sum) in sums(log.path())? {
             all.entry(call).or_default().push(sum);
@@ -38,7 +38,7 @@ pub(super) fn bench(command: impl Fn() -> Command, rounds: u32) -> Result<Table>
     let rest: f64 = rows.iter().skip(ROWS).map(|(_, times)| median(times)).sum();
     let more = rows.len().saturating_sub(ROWS);
     rows.truncate(ROWS);
-    let title = "Where the time of one `run` goes: system calls by the time they take (`strace -f -T`)".to_owned();
+    let title = "Where the time of one `run` goes: system calls by the time they take (`perf trace`)".to_owned();
     let notes = vec![
         format!("{rounds} rounds; {more} further kinds of calls take {rest:.0} µs together"),
         format!("calls that wait for another process of the run are left out: {}", WAITING.join(", ")),
@@ -56,28 +56,29 @@ fn sums(log: &Path) -> Result<HashMap<String, (u32, f64)>> {
     Ok(sums)
 }
 
-/// The call's name and its time, of one line: `PID name(…) = 0 <0.000012>`, or resumed after another process's line.
+/// The call's name and its time in seconds, of one line: `TIME (DURATION ms): PROGRAM/PID name(…) = 0`. A call during which
+/// another process wrote a line has a second line, with its duration.
 fn read(line: &str) -> Option<(&str, f64)> {
-    let (_, rest) = line.split_once(' ')?;
-    let rest = rest.trim_start();
-    let name = match rest.strip_prefix("<... ") {
-        Some(resumed) => resumed.split(' ').next()?,
-        None => rest.split('(').next()?,
-    };
-    let time = line.strip_suffix('>')?.rsplit_once('<')?.1.parse().ok()?;
-    (!WAITING.contains(&name)).then_some((name, time))
+    let (_, rest) = line.split_once('(')?;
+    let (duration, rest) = rest.split_once(" ms): ")?;
+    let (_, call) = rest.split_once(' ')?;
+    let call = call.trim_start().trim_start_matches("... [continued]: ");
+    let (name, milliseconds) = (call.split('(').next()?, duration.trim().parse::<f64>().ok()?);
+    (!WAITING.contains(&name)).then_some((name, milliseconds / 1e3))
 }
 
 #[cfg(test)]
 #[test]
-fn lines_of_strace_are_read() {
+fn lines_of_perf_are_read() {
     for (line, expected) in [
-        ("12 setns(3, 0) = 0 <0.000500>", Some(("setns", 0.0005))),
-        ("12 <... clone3 resumed> => {parent_tid=[0]}, 88) = 13 <0.001000>", Some(("clone3", 0.001))),
-        ("12 clone3({flags=CLONE_NEWNS <unfinished ...>", None),
-        ("12 wait4(-1, NULL, 0, NULL) = 13 <0.001000>", None),
-        ("12 +++ exited with 0 +++", None),
-        ("12 write(1, \"a <0.1\", 6) = 6 <0.000007>", Some(("write", 0.000_007))),
+        (
+            "     3.725 ( 0.500 ms): atoll-runtime/25281 clone3(uargs: 0x7ffe, size: 88)   = 25282",
+            Some(("clone3", 0.0005)),
+        ),
+        ("     4.713 (         ): atoll-runtime/25281 mkdir(pathname: 0x7ffe) ...", None),
+        ("     4.713 ( 1.000 ms): atoll-runtime/25281  ... [continued]: mkdir())      = 0", Some(("mkdir", 0.001))),
+        ("     0.000 ( 0.001 ms): atoll-runtime/7 ppoll(ufds: 0x1)                    = 1", None),
+        ("         ? (         ): atoll-runtime/25282  ... [continued]: clone3())     = 0", None),
     ] {
         assert_eq!(read(line), expected, "{line}");
     }
