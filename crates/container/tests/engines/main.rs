@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const RUNTIME: &str = env!("CARGO_BIN_EXE_atoll-runtime");
-const APPLETS: [&str; 14] =
-    ["sh", "cat", "id", "echo", "sleep", "ps", "env", "tty", "head", "dd", "touch", "readlink", "true", "ls"];
+const APPLETS: [&str; 15] =
+    ["sh", "cat", "id", "echo", "sleep", "ps", "env", "tty", "stty", "head", "dd", "touch", "readlink", "true", "ls"];
 
 /// An engine with a folder of its own, and what its clients need in their environment.
 struct Engine {
@@ -109,6 +109,9 @@ impl Drop for Engine {
 
 /// A client on a terminal: util-linux' script makes one, and here feeds it nothing.
 const TERMINAL: &str = "on_terminal() { sleep 5 | script -qec \"$*\" /dev/null; };";
+/// The client's terminal gets another size while the program waits; then the program tells its own.
+const RESIZE: &str =
+    "resized() { sleep 6 | script -qec \"(sleep 2; stty -F /dev/tty rows 33 cols 99) & $*\" /dev/null; };";
 
 #[test]
 fn dockerd() {
@@ -171,6 +174,8 @@ fn dockerd() {
     engine.check(&alive("docker exec live echo in; docker exec live sh -c 'exit 9'; echo $?"), "in\n9");
     engine.check(&alive("docker exec -u 5 -e A=b live sh -c 'id -u; echo $A'"), "5\nb");
     engine.check(&(TERMINAL.to_owned() + &alive("on_terminal docker exec -it live tty")), "/dev/pts/0");
+    let resized = "resized docker run --rm --runtime $R --network none -it bb sh -c \\'sleep 4\\; stty size\\'";
+    engine.check(&(RESIZE.to_owned() + resized), "33 99");
     engine.check(
         &alive("docker pause live; docker inspect -f {{.State.Status}} live; docker unpause live"),
         "live\npaused\nlive",
@@ -203,6 +208,9 @@ fn podman() {
     engine.check(&run("--user 7:8 bb id -u"), "7");
     engine.check(&run("--read-only --tmpfs /t bb sh -c 'touch /x 2>&- || touch /t/x && echo kept'"), "kept");
     engine.check(&run("--cap-drop ALL bb cat /proc/self/status | grep CapEff"), "CapEff:\t0000000000000000");
+    engine.check(&run("-m 64m --pids-limit 50 bb sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max'"), "67108864\n50");
+    let resized = "resized $P$R run --rm --network none -it bb sh -c \\'sleep 4\\; stty size\\'";
+    engine.check(&(RESIZE.to_owned() + resized), "33 99");
     engine.check(&run("--uidmap 0:100000:1000 --gidmap 0:100000:1000 bb sh -c 'id -u; cat /proc/self/uid_map | tr -s \" \"' | tr -s ' '"), "0\n 0 100000 1000");
     engine.check(&(TERMINAL.to_owned() + "on_terminal $P$R run --rm --network none -it bb tty"), "/dev/pts/0");
     let alive = |rest: &str| {
@@ -234,7 +242,11 @@ fn containerd() {
     let run = |rest: &str| format!("$C run --rm --runc-binary $R {rest}");
     let program = "--env PATH=/bin --rootfs $ROOT one";
     engine.check(&run(&format!("{program} sh -c 'echo hi; exit 5'; echo $?")), "hi\n5");
-    engine.check(&run(&format!("--memory-limit 33554432 {program} id -u")), "0");
+    let limited = "$C run -d --runc-binary $R --memory-limit 33554432 --env PATH=/bin --rootfs $ROOT one sleep 1000
+        pid=$($C t ls | grep one | tr -s ' ' | cut -d' ' -f2); group=$(grep :memory: /proc/$pid/cgroup | cut -d: -f3)
+        cat /sys/fs/cgroup/memory$group/memory.limit_in_bytes
+        $C t kill -s KILL one; sleep .5; $C t rm one 2>&-; $C c rm one";
+    engine.check(limited, "33554432");
     engine.check(
         &(TERMINAL.to_owned() + "on_terminal $C run -t --rm --runc-binary $R " + program + " tty"),
         "/dev/pts/0",
@@ -247,4 +259,6 @@ fn containerd() {
     engine.check(&alive("$C t exec --exec-id e one sh -c 'echo in; exit 3'; echo $?"), "in\n3");
     engine.check(&alive("$C t pause one; $C t ls | tail -1 | tr -s ' ' | cut -d' ' -f1,3; $C t resume one; $C t ls | tail -1 | tr -s ' ' | cut -d' ' -f1,3"), "one PAUSED\none RUNNING");
     engine.check(&alive("$C t metrics one | grep pids.current | tr -s ' '"), "pids.current 1");
+    let resized = "resized $C run -t --rm --runc-binary $R ".to_owned() + program + " sh -c \\'sleep 4\\; stty size\\'";
+    engine.check(&(RESIZE.to_owned() + &resized), "33 99");
 }
