@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use atoll_oci::runtime::OCI_VERSION;
+use atoll_sys::userns;
 
 use super::args::{Call, Command, HELP};
 
@@ -53,10 +54,13 @@ pub(super) fn carry_out(call: &Call) -> anyhow::Result<u8> {
     }
 }
 
-/// An ordinary user's records are in the user's own folder of the session.
+/// An ordinary user's records are in the user's own folder of the session, also when an engine has made the user root of a
+/// user namespace; who is called root there too has a system of their own.
 fn default_root() -> PathBuf {
+    let is_root = rustix::process::geteuid().is_root()
+        && (userns::is_privileged().unwrap_or(false) || std::env::var_os("USER").is_some_and(|name| name == "root"));
     match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) if !rustix::process::geteuid().is_root() => PathBuf::from(folder).join("atoll-runtime"),
+        Some(folder) if !is_root => PathBuf::from(folder).join("atoll-runtime"),
         _ => ROOT.into(),
     }
 }
