@@ -15,11 +15,10 @@
 //! On x86 `socketcall` and `ipc` multiplex older calls: rules without arguments reach through them. Rules with
 //! arguments cannot, since the arguments lie in memory that a filter cannot read.
 
-use std::collections::BTreeMap;
-
 use super::bpf::{AND_ALL, Assembler, JUMP_EQ, JUMP_GE, JUMP_GT, Label, OFFSET_ARCH, OFFSET_ARGS, OFFSET_NR};
 use super::policy::{Condition, Policy, Rule, Test};
-use super::{Arch, Error, Instruction, action, table};
+use super::table::{self, Numbers};
+use super::{Arch, Error, Instruction, action};
 
 /// Marker bit of x32 calls, which share the audit architecture of x86_64.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
@@ -121,54 +120,78 @@ fn partition(policy: &Policy, arch: Arch, base: u32) -> Vec<Interval> {
     intervals
 }
 
-/// The rules of every number of `arch` that has one, and the highest number named.
-fn gather(policy: &Policy, arch: Arch) -> (BTreeMap<u32, Entry>, Option<u32>) {
-    let mut entries: BTreeMap<u32, Entry> = BTreeMap::new();
+/// The rules of every number of `arch` that has one, in rising order, and the highest number named.
+fn gather(policy: &Policy, arch: Arch) -> (Vec<(u32, Entry)>, Option<u32>) {
+    let multiplexed = if arch == Arch::X86 { multiplexed() } else { Vec::new() };
+    let mut said: Vec<(u32, Said<'_>)> = Vec::new();
     let mut newest = None;
     for rule in &policy.rules {
+        // A rule that says what the default says anyway adds nothing but its numbers.
+        let counts = rule.value != policy.default;
         for call in &rule.calls {
-            if let Some(number) = table::column(call.numbers, arch) {
+            if let Some(number) = table::column(call, arch) {
                 if number < PRIVATE_CALLS {
                     newest = newest.max(Some(number));
                 }
-                add(entries.entry(number).or_default(), rule, policy.default);
+                said.extend(counts.then_some((number, Said::Rule(rule))));
             }
-            if arch == Arch::X86 && rule.always() {
-                reach_through(&mut entries, call.name, rule, policy.default);
+            if counts && rule.always() {
+                let through = multiplexed.iter().find(|through| std::ptr::eq(through.call, *call));
+                said.extend(through.map(|through| (through.number, Said::Through(through.value, rule.value))));
             }
         }
     }
-    entries.retain(|_, entry| entry.always.is_some() || !entry.depends.is_empty());
+    // Stable: what rules say of one number stays in their order.
+    said.sort_by_key(|(number, _)| *number);
+    let mut entries: Vec<(u32, Entry)> = Vec::with_capacity(said.len());
+    for (number, said) in said {
+        if entries.last().is_none_or(|(last, _)| *last != number) {
+            entries.push((number, Entry::default()));
+        }
+        if let Some((_, entry)) = entries.last_mut() {
+            said.add_to(entry);
+        }
+    }
     (entries, newest)
 }
 
-/// Adds what `rule` says to one number's entry. A rule that says what the default says anyway adds nothing.
-fn add(entry: &mut Entry, rule: &Rule<'_>, default: u32) {
-    if rule.value == default {
-        return;
-    }
-    if rule.always() {
-        entry.always.get_or_insert(rule.value);
-    } else {
-        entry.depends.extend(rule.alternatives.iter().map(|conditions| (conditions.clone(), rule.value)));
+/// What one rule says of one number.
+enum Said<'a> {
+    /// The rule names it.
+    Rule(&'a Rule),
+    /// The rule names a call that the number multiplexes under this first argument; and its return value.
+    Through(u64, u32),
+}
+
+impl Said<'_> {
+    fn add_to(self, entry: &mut Entry) {
+        match self {
+            Self::Rule(rule) if rule.always() => {
+                entry.always.get_or_insert(rule.value);
+            }
+            Self::Rule(rule) => {
+                entry.depends.extend(rule.alternatives.iter().map(|conditions| (conditions.clone(), rule.value)));
+            }
+            Self::Through(argument, value) => {
+                let condition = Condition { index: 0, test: Test::Masked { mask: u64::MAX, value: argument } };
+                entry.depends.push((vec![condition], value));
+            }
+        }
     }
 }
 
-/// Lets a rule about `name` decide the multiplexed form of the call too.
-fn reach_through(entries: &mut BTreeMap<u32, Entry>, name: &str, rule: &Rule<'_>, default: u32) {
-    let Some((multiplexer, call)) = multiplexed(name) else {
-        return;
-    };
-    let number = table::row(multiplexer).and_then(|row| table::column(row, Arch::X86));
-    let Some(number) = number else { return };
-    if rule.value != default {
-        let condition = Condition { index: 0, test: Test::Masked { mask: u64::MAX, value: call } };
-        entries.entry(number).or_default().depends.push((vec![condition], rule.value));
-    }
+/// A call of x86 that another one carries too.
+struct Multiplexed {
+    /// Its row of the table.
+    call: &'static Numbers,
+    /// Number of the one that carries it.
+    number: u32,
+    /// First argument that means it.
+    value: u64,
 }
 
-/// Which call of x86 carries `name`, and under which first argument. Source: linux/net.h (`SYS_*`), linux/ipc.h.
-fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
+/// The calls of x86 that `socketcall` and `ipc` carry. Source: linux/net.h (`SYS_*`), linux/ipc.h.
+fn multiplexed() -> Vec<Multiplexed> {
     const SOCKETCALL: [&str; 20] = [
         "socket",
         "bind",
@@ -205,10 +228,13 @@ fn multiplexed(name: &str) -> Option<(&'static str, u64)> {
         ("shmget", 23),
         ("shmctl", 24),
     ];
-    if let Some(at) = SOCKETCALL.iter().position(|known| *known == name) {
-        return Some(("socketcall", at as u64 + 1));
-    }
-    IPC.iter().find(|(known, _)| *known == name).map(|(_, call)| ("ipc", *call))
+    let sockets = SOCKETCALL.iter().zip(1..).map(|(name, value)| ("socketcall", *name, value));
+    let all = sockets.chain(IPC.iter().map(|(name, value)| ("ipc", *name, *value)));
+    let read = |(carrier, name, value)| {
+        let number = table::column(table::row(carrier)?, Arch::X86)?;
+        Some(Multiplexed { call: table::row(name)?, number, value })
+    };
+    all.filter_map(read).collect()
 }
 
 /// Drops empty intervals (a later one with the same start wins) and joins neighbours of one outcome.

@@ -82,7 +82,7 @@ pub enum Error {
 /// Compiles `profile` for a kernel whose native architecture is `native` (usually [`Arch::HOST`]).
 ///
 /// The native architecture is always covered; of `profile.architectures` those that such a kernel can run are too.
-/// Linear in the rules: the default profile takes well below 0.3 ms, and the result is a plain value worth keeping
+/// Linear in the rules: the default profile takes about 0.2 ms, and the result is a plain value worth keeping
 /// where the same policy is used often.
 pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Program, Error> {
     let policy = policy::Policy::read(profile)?;

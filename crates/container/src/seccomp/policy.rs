@@ -6,7 +6,8 @@
 
 use atoll_oci::runtime::{LinuxSeccomp, SeccompAction, SeccompArch, SeccompArg, SeccompOperator, SeccompSyscall};
 
-use super::{Arch, Error, action, table};
+use super::table::{self, Numbers};
+use super::{Arch, Error, action};
 
 /// Arguments of a system call.
 const ARGUMENTS: u32 = 6;
@@ -15,11 +16,11 @@ const NAME_MAX: usize = 64;
 
 /// A policy without a doubtful value in it.
 #[derive(Debug)]
-pub(super) struct Policy<'a> {
+pub(super) struct Policy {
     /// Return value for calls that no rule matches.
     pub(super) default: u32,
     /// In the order given.
-    pub(super) rules: Vec<Rule<'a>>,
+    pub(super) rules: Vec<Rule>,
     /// Those listed that Atoll knows.
     pub(super) architectures: Vec<Arch>,
     /// `SECCOMP_FILTER_FLAG_*` bits.
@@ -30,22 +31,13 @@ pub(super) struct Policy<'a> {
 
 /// One rule.
 #[derive(Debug)]
-pub(super) struct Rule<'a> {
-    /// The calls it names, less those that no known kernel has.
-    pub(super) calls: Vec<Call<'a>>,
+pub(super) struct Rule {
+    /// The calls it names, less those that no known kernel has: their rows of the table.
+    pub(super) calls: Vec<&'static Numbers>,
     /// Return value where the rule matches.
     pub(super) value: u32,
     /// It matches where all conditions of one of these hold; empty means always.
     pub(super) alternatives: Vec<Vec<Condition>>,
-}
-
-/// A system call.
-#[derive(Debug)]
-pub(super) struct Call<'a> {
-    /// Well-formed and known.
-    pub(super) name: &'a str,
-    /// Its row of the table.
-    pub(super) numbers: &'static [u32; Arch::COUNT],
 }
 
 /// A comparison of one argument.
@@ -79,9 +71,9 @@ pub(super) enum Test {
     LessOrEqual(u64),
 }
 
-impl<'a> Policy<'a> {
+impl Policy {
     /// Checks `profile`.
-    pub(super) fn read(profile: &'a LinuxSeccomp) -> Result<Self, Error> {
+    pub(super) fn read(profile: &LinuxSeccomp) -> Result<Self, Error> {
         let notifies = profile.default_action == SeccompAction::Notify
             || profile.syscalls.iter().any(|rule| rule.action == SeccompAction::Notify);
         match (notifies, profile.listener_path.is_empty()) {
@@ -99,7 +91,7 @@ impl<'a> Policy<'a> {
     }
 }
 
-impl Rule<'_> {
+impl Rule {
     /// Whether it matches whatever the arguments are.
     pub(super) fn always(&self) -> bool {
         self.alternatives.is_empty()
@@ -130,11 +122,11 @@ fn number(errno: Option<u32>, max: u16) -> Result<u16, Error> {
     u16::try_from(errno).ok().filter(|number| *number <= max).ok_or(Error::ErrnoRange { errno, max })
 }
 
-fn rule(rule: &SeccompSyscall) -> Result<Rule<'_>, Error> {
+fn rule(rule: &SeccompSyscall) -> Result<Rule, Error> {
     if let Some(name) = rule.names.iter().find(|name| !well_formed(name)) {
         return Err(Error::MalformedName { name: name.clone() });
     }
-    let calls = rule.names.iter().filter_map(|name| Some(Call { name, numbers: table::row(name)? })).collect();
+    let calls = rule.names.iter().filter_map(|name| table::row(name)).collect();
     let mut conditions = Vec::with_capacity(rule.args.len());
     for arg in &rule.args {
         if arg.index >= ARGUMENTS {

@@ -17,20 +17,23 @@ pub(super) fn number(name: &str, arch: Arch) -> Option<u32> {
     row(name).and_then(|row| column(row, arch))
 }
 
+/// The numbers of one call, in the order of [`Arch`]'s variants.
+pub(super) type Numbers = [u32; Arch::COUNT];
+
 /// The numbers of `name` on every architecture, or `None` for a name that no known kernel has.
-pub(super) fn row(name: &str) -> Option<&'static [u32; Arch::COUNT]> {
+pub(super) fn row(name: &str) -> Option<&'static Numbers> {
     let at = TABLE.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
     Some(&TABLE[at].1)
 }
 
 /// One architecture's number out of a row.
-pub(super) fn column(row: &[u32; Arch::COUNT], arch: Arch) -> Option<u32> {
+pub(super) fn column(row: &Numbers, arch: Arch) -> Option<u32> {
     let number = row[arch as usize];
     (number != N).then_some(number)
 }
 
 /// Sorted by name: `[x86_64, x32, x86, aarch64, arm, riscv64]`.
-pub(super) static TABLE: &[(&str, [u32; Arch::COUNT])] = &[
+pub(super) static TABLE: &[(&str, Numbers)] = &[
     ("_llseek", [N, N, 140, N, 140, N]),
     ("_newselect", [N, N, 142, N, 142, N]),
     ("_sysctl", [156, N, 149, N, 149, N]),
