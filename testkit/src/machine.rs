@@ -1,8 +1,8 @@
 //! A virtual machine with Debian's cloud kernel, for tests that need another kernel configuration than the host's.
 //!
-//! QEMU boots the kernel with an initramfs of busybox and the files that a test adds (statically linked programs), runs one
-//! script as root and hands back what it wrote to the console. The kernel comes from Debian's archive and is kept below the
-//! build's `target` folder. Without KVM the machine is emulated: seconds become minutes, so that time limits are generous.
+//! QEMU boots the kernel with an initramfs of busybox and the files that a test adds (programs of the host with their shared
+//! libraries too), runs one script as root and hands back what it wrote to the console. The kernel comes from Debian's
+//! archive and is kept below the build's `target` folder. Without KVM the machine is emulated: seconds become minutes, so that time limits are generous.
 
 use std::fs;
 use std::io;
@@ -16,8 +16,10 @@ const PATIENCE: &str = "1500";
 const END: &str = "=== the script has ended: ";
 /// Line that begins it.
 const BEGIN: &str = "=== the script begins";
-/// Modules that the cloud kernel does not have built in, in the order of their dependencies.
-const MODULES: [&str; 1] = ["fs/overlayfs/overlay"];
+/// The series of kernels that a machine gets without another wish.
+const SERIES: &str = "6.12";
+/// Modules that every machine loads: the cloud kernels do not have them built in.
+const MODULES: [&str; 1] = ["overlay"];
 
 /// What a script said, and its exit code.
 #[derive(Debug)]
@@ -45,28 +47,66 @@ fn run(command: &mut Command) -> io::Result<Output> {
     Err(io::Error::other(format!("{command:?}: {said}")))
 }
 
-/// Downloads and unpacks the newest 6.12 cloud kernel of the host's package sources, unless `cache` has one.
-fn kernel(cache: &Path) -> io::Result<PathBuf> {
-    let unpacked = cache.join("kernel");
+/// Downloads and unpacks the newest cloud kernel of a series ("6.12") from the host's package sources, unless `cache` has one.
+fn kernel(cache: &Path, series: &str) -> io::Result<PathBuf> {
+    let unpacked = cache.join(format!("kernel-{series}"));
     if unpacked.join("boot").is_dir() {
         return Ok(unpacked);
     }
-    fs::create_dir_all(cache)?;
-    let name = r"^linux-image-6\.12.*-cloud-amd64$";
-    let found = run(Command::new("apt-cache").args(["search", "--names-only", name]))?;
+    let partial = cache.join(format!("kernel-{series}.new"));
+    let _ = fs::remove_dir_all(&partial);
+    fs::create_dir_all(&partial)?;
+    let name = format!(r"^linux-image-{}\..*-cloud-amd64$", series.replace('.', r"\."));
+    let found = run(Command::new("apt-cache").args(["search", "--names-only", &name]))?;
     let found = String::from_utf8_lossy(&found.stdout).into_owned();
     let package = found.lines().filter_map(|line| line.split(' ').next()).max();
-    let package = package.ok_or_else(|| io::Error::other("no package source has a 6.12 cloud kernel"))?;
-    run(Command::new("apt-get").args(["download", "-q", package]).current_dir(cache))?;
-    let deb = fs::read_dir(cache)?.flatten().map(|entry| entry.path());
-    let deb = deb.filter(|path| path.extension().is_some_and(|kind| kind == "deb")).max();
-    let deb = deb.ok_or_else(|| io::Error::other("apt-get downloaded nothing"))?;
-    let partial = cache.join("kernel.new");
-    let _ = fs::remove_dir_all(&partial);
+    let package = package.ok_or_else(|| io::Error::other(format!("no package source has a {series} cloud kernel")))?;
+    run(Command::new("apt-get").args(["download", "-q", package]).current_dir(&partial))?;
+    let deb = only(&partial, "linux-image")?;
     run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
-    fs::rename(&partial, &unpacked)?;
     fs::remove_file(deb)?;
+    fs::rename(&partial, &unpacked)?;
     Ok(unpacked)
+}
+
+/// The files of a kernel's modules below `folder` that `names` need, each after what it depends on.
+fn modules(folder: &Path, names: &[&str]) -> io::Result<Vec<PathBuf>> {
+    let found = run(Command::new("find").arg(folder).args(["-name", "*.ko*"]))?;
+    let files: Vec<PathBuf> = String::from_utf8_lossy(&found.stdout).lines().map(PathBuf::from).collect();
+    let mut ordered = Vec::new();
+    for name in names {
+        add_module(&files, name, &mut ordered)?;
+    }
+    Ok(ordered)
+}
+
+fn add_module(files: &[PathBuf], name: &str, ordered: &mut Vec<PathBuf>) -> io::Result<()> {
+    let called = |path: &&PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.split('.').next().is_some_and(|file| file.replace('-', "_") == name.replace('-', "_"))
+    };
+    let file = files.iter().find(called).ok_or_else(|| io::Error::other(format!("the kernel has no module {name}")))?;
+    if ordered.contains(file) {
+        return Ok(());
+    }
+    // modinfo(8)'s "depends": a string of the file, names with commas between them.
+    let bytes = plain_module(file)?;
+    let key = b"\0depends=";
+    let at = bytes.windows(key.len()).position(|window| window == key).map_or(bytes.len(), |at| at + key.len());
+    let depends = bytes[at..].split(|byte| *byte == 0).next().unwrap_or_default();
+    for other in String::from_utf8_lossy(depends).split(',').filter(|other| !other.is_empty()) {
+        add_module(files, other, ordered)?;
+    }
+    ordered.push(file.clone());
+    Ok(())
+}
+
+/// A module's content; some kernels' are compressed.
+fn plain_module(file: &Path) -> io::Result<Vec<u8>> {
+    match file.extension() {
+        Some(kind) if kind == "xz" => Ok(run(Command::new("xz").arg("-dc").arg(file))?.stdout),
+        _ => fs::read(file),
+    }
 }
 
 fn only(folder: &Path, prefix: &str) -> io::Result<PathBuf> {
@@ -81,8 +121,17 @@ impl Machine {
     /// # Panics
     /// When temporary files cannot be made.
     #[must_use]
-    #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
     pub fn new(cmdline: &str) -> Option<Self> {
+        Self::with_kernel(SERIES, &[], cmdline)
+    }
+
+    /// The same with the kernel of another series (`6.1`), which loads `modules` too.
+    ///
+    /// # Panics
+    /// When temporary files cannot be made.
+    #[must_use]
+    #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+    pub fn with_kernel(series: &str, modules: &[&str], cmdline: &str) -> Option<Self> {
         for program in ["qemu-system-x86_64", "cpio", "/bin/busybox", "dpkg-deb"] {
             if Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
                 println!("skipped: needs {program}");
@@ -90,7 +139,7 @@ impl Machine {
             }
         }
         let cache = crate::program("atoll").parent().map_or_else(|| "target".into(), |bin| bin.join("machine"));
-        match kernel(&cache).and_then(|kernel| Self::prepare(kernel, cmdline)) {
+        match kernel(&cache, series).and_then(|kernel| Self::prepare(kernel, modules, cmdline)) {
             Ok(machine) => Some(machine),
             Err(error) => {
                 println!("skipped: needs Debian's cloud kernel: {error}");
@@ -99,21 +148,18 @@ impl Machine {
         }
     }
 
-    fn prepare(kernel: PathBuf, cmdline: &str) -> io::Result<Self> {
+    fn prepare(kernel: PathBuf, more: &[&str], cmdline: &str) -> io::Result<Self> {
         let root = tempfile::tempdir()?;
         let machine = Self { kernel, root, cmdline: cmdline.to_owned() };
         let bin = machine.root.path().join("bin");
         fs::create_dir_all(&bin)?;
         fs::copy("/bin/busybox", bin.join("busybox"))?;
         symlink("busybox", bin.join("sh"))?;
-        let modules = machine.root.path().join("modules");
-        fs::create_dir_all(&modules)?;
+        let folder = machine.root.path().join("modules");
+        fs::create_dir_all(&folder)?;
         let version = only(&machine.kernel.join("lib/modules"), "6.")?;
-        for module in MODULES {
-            let name = Path::new(module).file_name().unwrap_or_default();
-            let packed = version.join("kernel").join(format!("{module}.ko.xz"));
-            let plain = run(Command::new("xz").arg("-dc").arg(&packed))?.stdout;
-            fs::write(modules.join(name), plain)?;
+        for (index, file) in modules(&version, &[&MODULES, more].concat())?.iter().enumerate() {
+            fs::write(folder.join(format!("{index:02}")), plain_module(file)?)?;
         }
         Ok(machine)
     }
@@ -128,6 +174,22 @@ impl Machine {
             fs::create_dir_all(folder)?;
         }
         fs::copy(host, target).map(|_| ())
+    }
+
+    /// Puts a program of the host, found by its name, into the machine's `/bin`, with the shared libraries that it names.
+    ///
+    /// # Errors
+    /// When the host has none, or it cannot be copied.
+    pub fn add_program(&self, name: &str) -> io::Result<()> {
+        let found = run(Command::new("sh").args(["-c", "command -v \"$0\"", name]))?;
+        let path = fs::canonicalize(String::from_utf8_lossy(&found.stdout).trim())?;
+        self.add(&path, &format!("/bin/{name}"))?;
+        // Fails for what is linked statically.
+        let libraries = run(Command::new("ldd").arg(&path)).map(|output| output.stdout).unwrap_or_default();
+        let libraries = String::from_utf8_lossy(&libraries).into_owned();
+        let mut paths =
+            libraries.lines().filter_map(|line| line.split_ascii_whitespace().find(|word| word.starts_with('/')));
+        paths.try_for_each(|path| self.add(&fs::canonicalize(path)?, path))
     }
 
     /// Boots, runs `script` with busybox' shell, and powers off.
