@@ -33,7 +33,8 @@ pub(crate) fn open_namespaces(plan: &Plan) -> Result<Vec<(NamespaceType, OwnedFd
 /// Whether a helper enters the joined namespaces before the clone.
 pub(crate) fn joins_before_clone(plan: &Plan) -> bool {
     let namespaces = &plan.namespaces;
-    let others = namespaces.joins.iter().any(|join| join.typ != NamespaceType::Cgroup);
+    let late = [NamespaceType::Cgroup, NamespaceType::Mount];
+    let others = namespaces.joins.iter().any(|join| !late.contains(&join.typ));
     namespaces.joins(NamespaceType::Pid)
         || namespaces.joins(NamespaceType::User)
         || (namespaces.mapping.is_some() && others)
@@ -93,7 +94,8 @@ fn help(init: &Init<'_>, theirs: Channel, channel: &Channel) -> i32 {
     if report.is_ok() { 0 } else { FAILED }
 }
 
-/// Enters all but the cgroup namespace, which waits for the groups: first those that the present rights reach, then the user
+/// Enters all but the cgroup namespace, which waits for the groups, and the mount namespace, which waits until nothing of the
+/// host's is needed: first those that the present rights reach, then the user
 /// namespace, then those that it has rights over.
 fn enter_all(joins: &Joins) -> Step<()> {
     let mut later = Vec::new();
@@ -109,7 +111,7 @@ fn enter_all(joins: &Joins) -> Step<()> {
     later.into_iter().try_for_each(|(typ, fd)| enter(typ, fd))
 }
 
-/// Enters one namespace; a cgroup namespace is left to later.
+/// Enters one namespace; a cgroup or mount namespace is left to later.
 pub(crate) fn enter(typ: NamespaceType, fd: &OwnedFd) -> Step<()> {
     let kind = match typ {
         NamespaceType::Network => LinkNameSpaceType::Network,

@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use atoll_oci::runtime::{OCI_VERSION, Spec, State, Status};
+use atoll_oci::runtime::{NamespaceType, OCI_VERSION, Spec, State, Status};
 use atoll_sys::cgroup::{Cgroup, Layout};
 use atoll_sys::overlay::Overlay;
 use atoll_sys::process::Cloned;
@@ -56,6 +56,10 @@ pub struct Creation<'a> {
     pub preserve_fds: u32,
     /// Whether it gets a session keyring of its own; without, it shares the caller's (keyrings(7)).
     pub keyring: bool,
+    /// Whether its root becomes the root by pivot_root(2); else by moving and chroot(2), where the host's root is an initramfs.
+    pub pivot: bool,
+    /// Whether it may go on without control groups that cannot be made; `None` lets an ordinary user do so.
+    pub rootless: Option<bool>,
 }
 
 impl Creation<'_> {
@@ -208,6 +212,15 @@ impl StartHandle {
 pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     guard()?;
     let mut plan = Plan::new(creation.spec, creation.bundle)?;
+    if !creation.pivot && plan.namespaces.has_user_namespace() {
+        // The mounts that such a namespace got from the host's are locked in it (mount_namespaces(7)).
+        return Err(crate::PlanError::unsupported("a user namespace without pivot_root").into());
+    }
+    if plan.namespaces.joins(NamespaceType::Mount)
+        && !matches!(&creation.root, RootSource::Path(path) if path.as_path() == Path::new("/"))
+    {
+        return Err(crate::PlanError::unsupported("a root of its own in a mount namespace that is joined").into());
+    }
     let terminal = matches!(creation.stdio, Stdio::Terminal { .. });
     if terminal != plan.process.terminal {
         return Err(crate::PlanError::invalid("process.terminal and the given streams contradict each other").into());
@@ -218,7 +231,7 @@ pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     if cgroup.is_occupied() {
         return Err(crate::PlanError::invalid(format!("the control group {path:?} has processes already")).into());
     }
-    let cgroup = allowed(cgroup, &layout, &mut plan)?;
+    let cgroup = allowed(cgroup, &layout, &mut plan, creation.rootless)?;
     let made = build(&creation, &plan, &layout, &cgroup);
     if made.is_err() {
         // What was made goes again; the error that stopped us is what the caller needs.
@@ -230,11 +243,14 @@ pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
 
 /// An ordinary user's groups: as many as are delegated, or none, which the caller sees in [`Created::cgroup`]. Devices need no
 /// rules there: the host's own permissions hold for them.
-fn allowed(cgroup: Cgroup, layout: &Layout, plan: &mut Plan) -> Result<Cgroup, CreateError> {
-    if userns::is_privileged().map_err(system("look at the own privileges"))? {
+fn allowed(cgroup: Cgroup, layout: &Layout, plan: &mut Plan, rootless: Option<bool>) -> Result<Cgroup, CreateError> {
+    let privileged = userns::is_privileged().map_err(system("look at the own privileges"))?;
+    if !privileged {
+        plan.limits.devices.clear();
+    }
+    if !rootless.unwrap_or(!privileged) {
         return Ok(cgroup);
     }
-    plan.limits.devices.clear();
     Ok(if cgroup.try_create(layout)? { cgroup } else { Cgroup::none() })
 }
 

@@ -81,6 +81,8 @@ impl Jail<'_> {
             start: StartMode::Caller,
             preserve_fds,
             keyring: true,
+            pivot: true,
+            rootless: None,
         })
     }
 

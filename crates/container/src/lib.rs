@@ -6,8 +6,8 @@
 //! from a sealed image of themselves (`atoll_sys::exe::seal`); both are checked. A [`Jail`] is a container for a program of
 //! our own that faces hostile input.
 //!
-//! Left out on purpose: images, names, logs, restarts (the supervisor's); joining mount namespaces and Intel RDT are
-//! refused with [`PlanError::Unsupported`].
+//! Left out on purpose: images, names, logs, restarts (the supervisor's); Intel RDT is refused with
+//! [`PlanError::Unsupported`].
 
 mod birth;
 mod channel;

@@ -132,6 +132,8 @@ fn creation<'a>(spec: &'a Spec, root: &RootSource, stdio: Stdio) -> Creation<'a>
         start: StartMode::Caller,
         preserve_fds: 0,
         keyring: true,
+        pivot: true,
+        rootless: None,
     }
 }
 

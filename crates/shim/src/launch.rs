@@ -120,6 +120,8 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         start: StartMode::Caller,
         preserve_fds: 0,
         keyring: true,
+        pivot: true,
+        rootless: None,
     })
     .map_err(|error| failure::of_create(&error))?;
     let settled = let_network_go().and_then(|()| settle(&launch.run, &mut created, ours));

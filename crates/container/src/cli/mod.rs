@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod console;
+mod log;
 mod state;
 
 use std::io::Write;
@@ -27,33 +28,27 @@ pub fn main() -> ExitCode {
         Ok(call) => call,
         Err(error) => {
             let code = if matches!(error, args::Error::Command(_)) { NO_COMMAND } else { FAILED };
-            return fail(&args::Log::default(), &error.into(), code);
+            return fail(&log::Log::default(), &error.into(), code);
         }
     };
+    let log = &call.global.log;
+    let name = &call.name;
+    log.debug(&format!("{name} begins: version {}, process {}", env!("CARGO_PKG_VERSION"), std::process::id()));
     match commands::carry_out(&call) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => {
+            log.debug(&format!("{name} ends with code {code}"));
+            ExitCode::from(code)
+        }
         Err(error) => {
             let exec = matches!(call.command, args::Command::Exec(_));
-            fail(&call.global.log, &error, if exec { EXEC_FAILED } else { FAILED })
+            fail(log, &error, if exec { EXEC_FAILED } else { FAILED })
         }
     }
 }
 
 /// Tells a failure on standard error and in the log that the caller named.
-fn fail(log: &args::Log, error: &anyhow::Error, code: u8) -> ExitCode {
-    let text = error.chain().map(reason).collect::<Vec<_>>().join(": ");
-    // With standard error closed nobody reads this.
-    let _ = writeln!(std::io::stderr(), "atoll-runtime: {text}");
-    if let Some(path) = &log.path
-        && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
-    {
-        let line = if log.json {
-            serde_json::json!({"level": "error", "msg": text}).to_string()
-        } else {
-            format!("level=error msg={text:?}")
-        };
-        let _ = writeln!(file, "{line}");
-    }
+fn fail(log: &log::Log, error: &anyhow::Error, code: u8) -> ExitCode {
+    log.failure(&error.chain().map(reason).collect::<Vec<_>>().join(": "));
     ExitCode::from(code)
 }
 

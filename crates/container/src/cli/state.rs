@@ -182,8 +182,13 @@ fn user_name(uid: u32) -> String {
     entry.and_then(|fields| fields.first().map(|name| (*name).to_owned())).unwrap_or(uid)
 }
 
-/// A time since 1970 as RFC 3339 in UTC, with nanoseconds; the civil date by counting from 1 March of year 0.
+/// A time since 1970 as RFC 3339 in UTC, with nanoseconds.
 fn rfc3339(since: Duration) -> String {
+    format!("{}.{:09}Z", date_time(since), since.subsec_nanos())
+}
+
+/// Date and time of day of a time since 1970; the civil date by counting from 1 March of year 0.
+pub(super) fn date_time(since: Duration) -> String {
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -193,7 +198,7 @@ fn rfc3339(since: Duration) -> String {
     let day = day - (153 * month + 2) / 5 + 1;
     let (year, month) = if month < 10 { (year + era * 400, month + 3) } else { (year + era * 400 + 1, month - 9) };
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]

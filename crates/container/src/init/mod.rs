@@ -139,6 +139,35 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
     close_others(creation.preserve_fds, &creation.stdio, &init.own_fds(&proc, channel))?;
     join_namespaces(init)?;
     leave_session(creation.keyring)?;
+    let Built { root, streams, pid } = if plan.namespaces.joins(NamespaceType::Mount) {
+        enter_root(init, channel)?
+    } else {
+        build_root(init, channel, &proc)?
+    };
+    begin_time_namespace(plan, &proc)?;
+    let identity = identity::resolve(&plan.process, creation.user, &root)?;
+    find_program(&plan.process, &identity, &root)?;
+    streams.install(identity.uid)?;
+    wait_for_start(init, channel, &root, &streams)?;
+    let state = State { pid, status: Status::Created, ..init.state.clone() };
+    run_hooks(Stage::StartContainer, &plan.hooks.start_container, &state, Path::new("/"))?;
+    let notify = init.notify.map(|listener| Notify { listener, state: &state, pid });
+    let preserve_fds = creation.preserve_fds;
+    let finish = Finish { process: &plan.process, identity, preserve_fds, proc: &proc, notify };
+    Err(finish_with(finish, &root))
+}
+
+/// A root that the process stands in.
+struct Built<'a> {
+    root: OwnedFd,
+    streams: Streams<'a>,
+    /// The process's number, as its maker sees it.
+    pid: i32,
+}
+
+/// Builds the container's own root in its new mount namespace, and enters it.
+fn build_root<'a>(init: &Init<'a>, channel: &Channel, proc: &OwnedFd) -> Step<Built<'a>> {
+    let (plan, creation) = (init.plan, init.creation);
     let own_sources = if init.sources.is_none() { Some(Sources::open(plan, &creation.root)?) } else { None };
     let sources = init.sources.or(own_sources.as_ref()).ok_or_else(|| errno(libc::EINVAL)).at("sources", "")?;
     root::make_private()?;
@@ -158,19 +187,33 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
     mask::apply(plan, root, masks.as_ref())?;
     set_names(plan)?;
     bring_loopback_up(plan)?;
-    root::pivot(root)?;
+    if creation.pivot {
+        root::pivot(root)?
+    } else {
+        root::move_over(root, proc)?
+    }
     root::seal(root, plan.root)?;
-    begin_time_namespace(plan, &proc)?;
-    let identity = identity::resolve(&plan.process, creation.user, root)?;
-    find_program(&plan.process, &identity, root)?;
-    streams.install(identity.uid)?;
-    wait_for_start(init, channel, root, &streams)?;
-    let state = State { status: Status::Created, ..state };
-    run_hooks(Stage::StartContainer, &plan.hooks.start_container, &state, Path::new("/"))?;
-    let notify = init.notify.map(|listener| Notify { listener, state: &state, pid });
-    let preserve_fds = creation.preserve_fds;
-    let finish = Finish { process: &plan.process, identity, preserve_fds, proc: &proc, notify };
-    Err(finish_with(finish, root))
+    let root = root.try_clone().at("root file system", "")?;
+    Ok(Built { root, streams, pid })
+}
+
+/// Enters a mount namespace of others, whose root becomes the container's: nothing is mounted there. It comes after what
+/// needs the host's files; kernel parameters go through a procfs that nobody else sees.
+fn enter_root<'a>(init: &Init<'a>, channel: &Channel) -> Step<Built<'a>> {
+    let plan = init.plan;
+    let kind = Some(LinkNameSpaceType::Mount);
+    for (_, fd) in init.joins.iter().filter(|(typ, _)| *typ == NamespaceType::Mount) {
+        rustix::thread::move_into_link_name_space(fd.as_fd(), kind).at("join namespace", "mount")?;
+    }
+    begin_cgroup_namespace(init)?;
+    let pid = wait_for_maker(channel)?;
+    let root = root::host_root().at("root file system", "/")?;
+    let streams = attach_existing_devpts(&init.creation.stdio, &root)?;
+    set_parameters(plan, mounts::own_proc(&mounts::Made::default(), plan)?.as_ref())?;
+    run_creation_hooks(plan, channel, &State { pid, ..init.state.clone() })?;
+    set_names(plan)?;
+    bring_loopback_up(plan)?;
+    Ok(Built { root, streams, pid })
 }
 
 fn finish_with(finish: Finish<'_>, root: &OwnedFd) -> Stop {

@@ -12,6 +12,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
+use super::sources::{Source, map_ids};
 use super::{At, Sources, Step, copyup, errno, resolve, root};
 use crate::plan::{MountKind, MountPlan, Plan};
 
@@ -40,13 +41,13 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step
     }
     for (mount, source) in plan.mounts.iter().zip(&sources.mounts) {
         let path = mount.normal_destination();
-        let (typ, source, parameters) = match (&mount.kind, source) {
+        let (typ, name, parameters) = match (&mount.kind, source) {
             (MountKind::Filesystem { typ, source, parameters }, _) => (typ, source, parameters),
-            (MountKind::Cgroup, _) => {
-                cgroup_view(mount, root, cgroup)?;
+            (MountKind::Cgroup { unified }, _) => {
+                cgroup_view(mount, *unified, root, cgroup)?;
                 continue;
             }
-            (MountKind::Bind { .. }, Some(tree)) => {
+            (MountKind::Bind { .. }, Source::Tree(tree)) => {
                 let is_folder = is_folder(tree).at("mount", &path)?;
                 place(root, &path, is_folder, tree, mount.is_fixed())?;
                 if path == "/dev" {
@@ -54,9 +55,9 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step
                 }
                 continue;
             }
-            (MountKind::Bind { .. }, None) => return Err(errno(libc::EINVAL)).at("mount", &path),
+            (MountKind::Bind { .. }, _) => return Err(errno(libc::EINVAL)).at("mount", &path),
         };
-        let tree = match filesystem(typ, source, parameters) {
+        let tree = match filesystem(typ, name, parameters) {
             // Without a network namespace of its own a user namespace has no right to a sysfs: it sees the host's.
             Err(stop) if typ == "sysfs" && stop.0.errno == libc::EPERM && plan.namespaces.has_user_namespace() => {
                 root::clone_tree(std::path::Path::new("/sys"), true).at("bind", "/sys")?
@@ -65,6 +66,9 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step
         };
         if mount.copy_up {
             copy_up(root, &path, &tree, mount.is_fixed())?;
+        }
+        if let Source::Ids(ids) = source {
+            map_ids(&tree, ids, mount)?;
         }
         set_attributes(&tree, &mount.recursive, true).at("mount attributes", &path)?;
         set_attributes(&tree, &mount.attributes, false).at("mount attributes", &path)?;
@@ -117,7 +121,7 @@ pub(super) fn filesystem(typ: &str, source: &str, parameters: &[(String, Option<
 }
 
 /// What a container sees of its control groups: its own group as the root, one folder per hierarchy in version 1.
-fn cgroup_view(mount: &MountPlan, root: &OwnedFd, cgroup: &Cgroup) -> Step<()> {
+fn cgroup_view(mount: &MountPlan, unified: bool, root: &OwnedFd, cgroup: &Cgroup) -> Step<()> {
     let path = mount.normal_destination();
     let bind = |folder: &std::path::Path| {
         let tree = root::clone_tree(folder, false).at("control group", &folder.to_string_lossy())?;
@@ -125,7 +129,9 @@ fn cgroup_view(mount: &MountPlan, root: &OwnedFd, cgroup: &Cgroup) -> Step<()> {
         set_attributes(&tree, &attributes, false).at("control group", "attributes")?;
         Ok(tree)
     };
-    if let (true, Some(folder)) = (cgroup.is_unified(), cgroup.unified()) {
+    if unified || cgroup.is_unified() {
+        let missing = || errno(libc::ENODEV);
+        let folder = cgroup.unified().ok_or_else(missing).at("control group", "the container has none of version 2")?;
         return place(root, &path, true, &bind(folder)?, mount.is_fixed());
     }
     let view = filesystem("tmpfs", "tmpfs", &[("mode".to_owned(), Some("0755".to_owned()))])?;

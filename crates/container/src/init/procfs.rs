@@ -49,14 +49,20 @@ pub(crate) fn write_oom_score(process: &ProcessPlan, proc: &OwnedFd) -> Step<()>
 /// What the security modules shall make of the program that is executed next.
 pub(super) fn write_labels(process: &ProcessPlan, proc: &OwnedFd) -> Step<()> {
     let labels = &process.labels;
-    let write = |what: &str, label: &str, value: &str| {
-        write_own(proc, "attr/exec", value).map_err(|stop| Stop::new(what, label, &errno(stop.0.errno)))
+    let named = |what: &str, label: &str, written: Step<()>| {
+        written.map_err(|stop| Stop::new(what, label, &errno(stop.0.errno)))
     };
     if !labels.apparmor.is_empty() {
-        write("AppArmor profile", &labels.apparmor, &format!("exec {}", labels.apparmor))?;
+        let value = format!("exec {}", labels.apparmor);
+        let written = match write_own(proc, "attr/apparmor/exec", &value) {
+            // Kernels before 5.8 have one file for all modules.
+            Err(stop) if stop.0.errno == libc::ENOENT => write_own(proc, "attr/exec", &value),
+            other => other,
+        };
+        named("AppArmor profile", &labels.apparmor, written)?;
     }
     if !labels.selinux.is_empty() {
-        write("SELinux label", &labels.selinux, &labels.selinux)?;
+        named("SELinux label", &labels.selinux, write_own(proc, "attr/exec", &labels.selinux))?;
     }
     Ok(())
 }

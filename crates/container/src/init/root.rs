@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, OpenTreeFlags, UnmountFlags};
 
-use super::{At, Step, errno};
+use super::{At, Step, errno, procfs};
 use crate::creation::RootSource;
 use crate::plan::RootPlan;
 
@@ -25,7 +25,7 @@ pub(super) fn make_private() -> Step<()> {
     rustix::mount::mount_change("/", flags).at("private mounts", "/")
 }
 
-/// The host's root as seen before the pivot.
+/// The root that this process sees.
 pub(super) fn host_root() -> io::Result<OwnedFd> {
     Ok(host_root_fd()?)
 }
@@ -66,6 +66,41 @@ fn leave_host() -> Step<()> {
         }
     }
     Err(errno(libc::EBUSY)).at("pivot", "leave the old root")
+}
+
+/// Puts the root mount over the host's root, which cannot be exchanged when it is an initramfs, and enters it. Whatever else
+/// is mounted on the host leaves this namespace: only the covered root itself stays, where no path leads to.
+pub(super) fn move_over(root: &OwnedFd, proc: &OwnedFd) -> Step<()> {
+    let step = "move the root";
+    let host = host_root().at(step, "host root")?;
+    attach_at(root.as_fd(), host.as_fd()).at(step, "/")?;
+    // Paths still begin in the covered root: what they reach is the host's.
+    let mounts = procfs::read_own(proc, "mountinfo")?;
+    for path in mounts.lines().rev().filter_map(mount_point).filter(|path| path != b"/") {
+        match rustix::mount::unmount(path.as_slice(), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
+            // It went with one that it stood on, or is the container's own.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+            Err(error) => return Err(error).at(step, &String::from_utf8_lossy(&path)),
+        }
+    }
+    rustix::process::fchdir(root).at(step, "new root")?;
+    rustix::process::chroot(".").at(step, "chroot")?;
+    rustix::process::chdir("/").at(step, "/")
+}
+
+/// The fifth field of a line of /proc/self/mountinfo, whose blanks are written in octal (proc(5)).
+fn mount_point(line: &str) -> Option<Vec<u8>> {
+    let mut bytes = line.split(' ').nth(4)?.bytes();
+    let mut path = Vec::new();
+    while let Some(byte) = bytes.next() {
+        path.push(if byte == b'\\' {
+            let octal: Vec<u8> = bytes.by_ref().take(3).collect();
+            u8::from_str_radix(std::str::from_utf8(&octal).ok()?, 8).ok()?
+        } else {
+            byte
+        });
+    }
+    Some(path)
 }
 
 /// The last changes to the root mount, when nothing has to be made in it any more.

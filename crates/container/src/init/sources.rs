@@ -3,7 +3,7 @@
 //! Each is cloned in the host's view, detached, and given its attributes before anything of the container is touched: by
 //! the process itself, or by its maker where a user namespace would take the right to it away.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use atoll_sys::mount::{MountAttr, set_attributes};
 use atoll_sys::userns;
@@ -23,10 +23,21 @@ const EMPTY_ROOT_OPTIONS: [(&str, &str); 3] = [("mode", "0777"), ("size", "64k")
 pub(crate) struct Sources {
     /// Of the root.
     pub(super) root: OwnedFd,
-    /// Of each mount's source, `None` for other mounts than binds.
-    pub(super) mounts: Vec<Option<OwnedFd>>,
+    /// What each mount needs.
+    pub(super) mounts: Vec<Source>,
     /// Whether the root is [`RootSource::Empty`].
     pub(super) is_empty: bool,
+}
+
+/// What a mount needs of the host.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A new file system does not.
+    Nothing,
+    /// The clone of what is bound.
+    Tree(OwnedFd),
+    /// The user namespace whose mapping a new file system gets.
+    Ids(OwnedFd),
 }
 
 impl Sources {
@@ -42,28 +53,45 @@ impl Sources {
         };
         let private = MountAttr { propagation: MountAttr::PRIVATE, ..MountAttr::default() };
         set_attributes(&mount, &private, true).at("root file system", "propagation")?;
-        let mounts = plan.mounts.iter().map(bind).collect::<Step<_>>()?;
+        let mounts = plan.mounts.iter().map(source_of).collect::<Step<_>>()?;
         Ok(Self { root: mount, mounts, is_empty: matches!(source, RootSource::Empty) })
     }
 
     /// Their descriptors.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.root.as_fd()).chain(self.mounts.iter().flatten().map(AsFd::as_fd))
+        let of_mounts = self.mounts.iter().filter_map(|source| match source {
+            Source::Nothing => None,
+            Source::Tree(fd) | Source::Ids(fd) => Some(fd.as_fd()),
+        });
+        std::iter::once(self.root.as_fd()).chain(of_mounts)
     }
 }
 
-fn bind(mount: &MountPlan) -> Step<Option<OwnedFd>> {
-    let MountKind::Bind { source, recursive } = &mount.kind else { return Ok(None) };
-    let (name, path) = (source.to_string_lossy(), mount.destination.as_str());
-    let tree = root::clone_tree(source, *recursive).at("bind source", &name)?;
+fn source_of(mount: &MountPlan) -> Step<Source> {
+    let path = mount.destination.as_str();
+    let ids = mount.idmap.as_ref().map(|map| userns::make(&map.mapping).at("id mapping", path)).transpose()?;
+    let MountKind::Bind { source, recursive } = &mount.kind else {
+        return Ok(ids.map_or(Source::Nothing, Source::Ids));
+    };
+    let tree = root::clone_tree(source, *recursive).at("bind source", &source.to_string_lossy())?;
     set_attributes(&tree, &mount.recursive, true).at("mount attributes", path)?;
     set_attributes(&tree, &mount.attributes, false).at("mount attributes", path)?;
-    if let Some(map) = &mount.idmap {
-        use std::os::fd::AsRawFd;
-        let namespace = userns::make(&map.mapping).at("id mapping", path)?;
-        let userns_fd = u64::try_from(namespace.as_raw_fd()).unwrap_or(u64::MAX);
-        let attributes = MountAttr { set: IDMAP, userns_fd, ..MountAttr::default() };
-        set_attributes(&tree, &attributes, map.recursive).at("id-mapped mount", path)?;
+    if let Some(ids) = &ids {
+        map_ids(&tree, ids, mount)?;
     }
-    Ok(Some(tree))
+    Ok(Source::Tree(tree))
+}
+
+/// Maps the ids of a mount's files. Whether its file system can be mapped is the kernel's to say.
+pub(super) fn map_ids(tree: &OwnedFd, ids: &OwnedFd, mount: &MountPlan) -> Step<()> {
+    let userns_fd = u64::try_from(ids.as_raw_fd()).unwrap_or(u64::MAX);
+    let attributes = MountAttr { set: IDMAP, userns_fd, ..MountAttr::default() };
+    let recursive = mount.idmap.as_ref().is_some_and(|map| map.recursive);
+    let path = mount.destination.as_str();
+    match set_attributes(tree, &attributes, recursive) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Err(error).at("id-mapped mount: this kernel cannot map its file system", path)
+        }
+        other => other.at("id-mapped mount", path),
+    }
 }

@@ -79,10 +79,11 @@ impl Plan {
     pub fn new(spec: &Spec, bundle: &Path) -> Result<Self, PlanError> {
         let linux = spec.linux.clone().unwrap_or_default();
         check_version(&spec.oci_version)?;
-        if linux.intel_rdt.is_some() {
-            return Err(PlanError::unsupported("Intel RDT"));
-        }
+        refuse_rdt(&linux)?;
         let namespaces = NamespacePlan::new(&linux)?;
+        if namespaces.joins(NamespaceType::Mount) {
+            check_joined_mounts(spec, &linux)?;
+        }
         let hooks = spec.hooks.clone().unwrap_or_default();
         check_hooks(&hooks)?;
         for (name, value) in [("hostname", &spec.hostname), ("domainname", &spec.domainname)] {
@@ -127,6 +128,36 @@ fn check_version(version: &str) -> Result<(), PlanError> {
     match version.split('.').next() {
         Some("1") => Ok(()),
         _ => Err(PlanError::unsupported(format!("version {version:?} of the runtime specification"))),
+    }
+}
+
+fn refuse_rdt(linux: &Linux) -> Result<(), PlanError> {
+    match &linux.intel_rdt {
+        None => Ok(()),
+        Some(_) if Path::new(RESCTRL).is_dir() => Err(PlanError::unsupported("linux.intelRdt")),
+        Some(_) => Err(PlanError::invalid(format!("linux.intelRdt: the host has no resctrl ({RESCTRL})"))),
+    }
+}
+
+/// Where the kernel shows Intel's resource director technology (its resctrl.rst).
+const RESCTRL: &str = "/sys/fs/resctrl";
+
+/// In a mount namespace of others nothing is mounted and nothing is hidden: they all would see it, and nobody would ever take
+/// it away again. The container's root is that namespace's.
+fn check_joined_mounts(spec: &Spec, linux: &Linux) -> Result<(), PlanError> {
+    let root = spec.root.clone().unwrap_or_default();
+    let changes = [
+        (root.path != "/", "another root.path than \"/\""),
+        (root.readonly, "root.readonly"),
+        (!spec.mounts.is_empty(), "mounts"),
+        (!linux.devices.is_empty(), "linux.devices"),
+        (!linux.masked_paths.is_empty(), "linux.maskedPaths"),
+        (!linux.readonly_paths.is_empty(), "linux.readonlyPaths"),
+        (!linux.rootfs_propagation.is_empty(), "linux.rootfsPropagation"),
+    ];
+    match changes.iter().find(|(given, _)| *given) {
+        Some((_, what)) => Err(PlanError::unsupported(format!("{what} in a mount namespace that is joined"))),
+        None => Ok(()),
     }
 }
 

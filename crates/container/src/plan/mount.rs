@@ -25,8 +25,11 @@ pub enum MountKind {
         /// Whether mounts below it come along.
         recursive: bool,
     },
-    /// The container's control groups.
-    Cgroup,
+    /// The container's control groups: all of them, or that of version 2 alone.
+    Cgroup {
+        /// Whether version 2 is asked for (`cgroup2`).
+        unified: bool,
+    },
     /// A file system of this type, from this device or name.
     Filesystem {
         /// Its type.
@@ -58,7 +61,7 @@ pub struct MountPlan {
     pub attributes: MountAttr,
     /// Attributes for it and all mounts below (`rro`, `rprivate`…).
     pub recursive: MountAttr,
-    /// Id mapping of a bind mount.
+    /// Id mapping of its files.
     pub idmap: Option<IdMap>,
     /// Whether what the image has at the destination is copied into a new tmpfs (`tmpcopyup`).
     pub copy_up: bool,
@@ -158,7 +161,7 @@ impl MountPlan {
             }
             MountKind::Bind { source: bundle.join(&mount.source), recursive: deep }
         } else if mount.typ == "cgroup" || mount.typ == "cgroup2" {
-            MountKind::Cgroup
+            MountKind::Cgroup { unified: mount.typ == "cgroup2" }
         } else if mount.typ.is_empty() || mount.typ == "none" {
             return Err(PlanError::invalid(format!("the mount at {destination} has no type")));
         } else {
@@ -238,8 +241,8 @@ fn id_map(mount: &Mount, recursive: Option<bool>, own: Option<&Mapping>) -> Resu
     if !given && recursive.is_none() {
         return Ok(None);
     }
-    if !mount.is_bind() {
-        return Err(PlanError::unsupported(format!("an id mapping of the new file system at {destination}")));
+    if !mount.is_bind() && matches!(mount.typ.as_str(), "cgroup" | "cgroup2") {
+        return Err(PlanError::invalid(format!("the control groups at {destination} cannot be id-mapped")));
     }
     if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
         return Err(PlanError::invalid(format!(

@@ -16,7 +16,7 @@ const RANGES_MAX: usize = 340;
 /// A namespace of somebody else to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {
-    /// Its kind; never a mount namespace.
+    /// Its kind.
     pub typ: NamespaceType,
     /// Its file.
     pub path: String,
@@ -49,7 +49,7 @@ impl NamespacePlan {
             }
             plan.add(namespace, linux)?;
         }
-        if !plan.is_new(CloneFlags::NEWNS) {
+        if !plan.is_new(CloneFlags::NEWNS) && !plan.joins(NamespaceType::Mount) {
             return Err(PlanError::unsupported("a container without a mount namespace of its own"));
         }
         if plan.mapping.is_none() && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty()) {
@@ -66,9 +66,6 @@ impl NamespacePlan {
 
     fn add(&mut self, namespace: &Namespace, linux: &Linux) -> Result<(), PlanError> {
         let flag = match namespace.typ {
-            NamespaceType::Mount if !namespace.path.is_empty() => {
-                return Err(PlanError::unsupported("joining a mount namespace"));
-            }
             _ if !namespace.path.is_empty() => {
                 absolute("the path of a namespace", &namespace.path)?;
                 self.joins.push(Join { typ: namespace.typ, path: namespace.path.clone() });

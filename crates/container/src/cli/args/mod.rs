@@ -11,6 +11,7 @@ mod words;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use super::log::Log;
 pub(super) use process::{Enter, Make};
 pub(super) use update::Update;
 use words::Words;
@@ -41,19 +42,16 @@ pub(super) enum Error {
     Name(String),
 }
 
-/// Where failures are also written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Log {
-    pub(super) path: Option<PathBuf>,
-    pub(super) json: bool,
-}
-
 /// Options before the command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Global {
     /// Where the records are; the default depends on who calls.
     pub(super) root: Option<PathBuf>,
     pub(super) log: Log,
+    /// Whether control groups that cannot be made are done without; `None` for ordinary users only.
+    pub(super) rootless: Option<bool>,
+    /// The program that makes checkpoints.
+    pub(super) criu: PathBuf,
 }
 
 /// What to do.
@@ -82,6 +80,8 @@ pub(super) enum Command {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Call {
     pub(super) global: Global,
+    /// The command's word.
+    pub(super) name: String,
     pub(super) command: Command,
 }
 
@@ -90,7 +90,7 @@ const GLOBAL_VALUES: [&str; 5] = ["--root", "--log", "--log-format", "--rootless
 
 /// The arguments after the program's name.
 pub(super) fn parse(arguments: &[OsString]) -> Result<Call, Error> {
-    let mut global = Global { root: None, log: Log::default() };
+    let mut global = Global { root: None, log: Log::default(), rootless: None, criu: "criu".into() };
     // Options of the program end at the command.
     let is_value =
         |index: usize| index > 0 && GLOBAL_VALUES.iter().any(|name| arguments[index - 1] == *OsStr::new(name));
@@ -109,23 +109,27 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Call, Error> {
                     _ => return Err(Error::Value(option)),
                 };
             }
-            "--debug" => drop(Words::flag(&option, given.as_deref())?),
-            // The program of runc's old days; what can be done without it is.
-            "--criu" => drop(words.value(&option, given)?),
-            "--rootless" => match words.text(&option, given)?.as_str() {
-                // Whether the caller is an ordinary user is seen, not told.
-                "true" | "false" | "auto" => {}
-                _ => return Err(Error::Value(option)),
-            },
-            "--help" | "-h" => return Ok(Call { global, command: Command::Help }),
-            "--version" | "-v" => return Ok(Call { global, command: Command::Version }),
+            "--debug" => global.log.debug = Words::flag(&option, given.as_deref())?,
+            "--criu" => global.criu = words.value(&option, given)?.into(),
+            "--rootless" => {
+                global.rootless = match words.text(&option, given)?.as_str() {
+                    "true" => Some(true),
+                    "false" => Some(false),
+                    "auto" => None,
+                    _ => return Err(Error::Value(option)),
+                };
+            }
+            "--help" | "-h" => return Ok(Call { global, name: option, command: Command::Help }),
+            "--version" | "-v" => return Ok(Call { global, name: option, command: Command::Version }),
             _ => return words.unknown(&option),
         }
     }
-    let Some((name, rest)) = arguments[at..].split_first() else { return Ok(Call { global, command: Command::Help }) };
-    let name = name.to_string_lossy();
+    let Some((name, rest)) = arguments[at..].split_first() else {
+        return Ok(Call { global, name: "help".into(), command: Command::Help });
+    };
+    let name = name.to_string_lossy().into_owned();
     let words = Words::new(&name, rest, if matches!(&*name, "exec" | "ps") { 1 } else { usize::MAX });
-    Ok(Call { global, command: parse_command(&name, words)? })
+    Ok(Call { command: parse_command(&name, words)?, global, name })
 }
 
 fn parse_command(name: &str, words: Words<'_>) -> Result<Command, Error> {
@@ -273,7 +277,7 @@ usage: atoll-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND 
 
   run [-b BUNDLE] [-d] [--keep] ID   create and start, wait and delete unless -d
   create [-b BUNDLE] ID              create; --pid-file FILE --console-socket SOCKET --preserve-fds N
-                                     --no-new-keyring, also with run
+                                     --no-new-keyring --no-pivot, also with run
   start ID                           start what was created
   exec [-t] [-d] [-u USER] [-g GROUP] [-e NAME=VALUE] [-c CAP] [--cwd DIR] [--cgroup PATH] [--no-new-privs]
        [--ignore-paused] [--apparmor PROFILE] [--process-label LABEL] ID COMMAND …   or --process FILE

@@ -17,6 +17,7 @@ pub(crate) struct Make {
     pub(crate) detach: bool,
     pub(crate) keep: bool,
     pub(crate) no_keyring: bool,
+    pub(crate) no_pivot: bool,
 }
 
 /// Options of `exec`.
@@ -67,6 +68,7 @@ pub(super) fn make(command: &'static str, mut words: Words<'_>) -> Result<Make, 
         match option.as_str() {
             "--bundle" | "-b" => make.bundle = words.value(&option, given)?.into(),
             "--no-new-keyring" => make.no_keyring = flag()?,
+            "--no-pivot" => make.no_pivot = flag()?,
             "--keep" if command == "run" => make.keep = flag()?,
             "--detach" | "-d" | "--no-subreaper" if command == "create" => return words.unknown(&option),
             _ if shared(&mut make, &mut words, &option, given.as_ref())? => {}

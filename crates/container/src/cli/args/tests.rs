@@ -44,7 +44,7 @@ fn exec_keeps_the_commands_own_options() {
 
 #[test]
 fn what_is_refused() {
-    for line in ["run --no-pivot a", "run --systemd-cgroup a", "--systemd-cgroup run a", "update --mem-bw-schema x a"] {
+    for line in ["run --systemd-cgroup a", "--systemd-cgroup run a", "update --mem-bw-schema x a"] {
         assert!(matches!(parsed(line), Err(Error::Refused(_))), "{line}");
     }
     assert!(matches!(parsed("checkpoint a"), Err(Error::Checkpoint(_))));

@@ -21,12 +21,17 @@ use crate::{Creation, RootSource, StartHandle, StartMode, create};
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Creates a container in a folder of its own; the folder is removed when that fails.
-fn make(root: &Path, make: &Make, mode: &Mode) -> anyhow::Result<(Folder, Record, crate::Created)> {
+fn make(
+    root: &Path,
+    make: &Make,
+    mode: &Mode,
+    rootless: Option<bool>,
+) -> anyhow::Result<(Folder, Record, crate::Created)> {
     atoll_sys::exe::seal().context("cannot seal the program")?;
     let bundle = fs::canonicalize(&make.bundle).with_context(|| format!("no bundle {}", make.bundle.display()))?;
     let spec: Spec = read_json(&bundle.join("config.json"))?;
     let folder = Folder::create(root, &make.id)?;
-    match make_in(&folder, make, mode, &bundle, &spec) {
+    match make_in(&folder, make, mode, &bundle, &spec, rootless) {
         Ok((record, created)) => Ok((folder, record, created)),
         Err(error) => {
             // Nothing else refers to the folder yet.
@@ -49,6 +54,7 @@ fn make_in(
     mode: &Mode,
     bundle: &Path,
     spec: &Spec,
+    rootless: Option<bool>,
 ) -> anyhow::Result<(Record, crate::Created)> {
     let process = spec.process.clone().unwrap_or_default();
     let stdio = streams(&process, make, matches!(mode, Mode::Foreground))?;
@@ -67,6 +73,8 @@ fn make_in(
         start,
         preserve_fds: make.preserve_fds,
         keyring: !make.no_keyring,
+        pivot: !make.no_pivot,
+        rootless,
     })?;
     if created.cgroup.is_none() {
         crate::cli::warn("no control groups could be made: the container runs without limits and cannot be paused");
@@ -88,9 +96,9 @@ fn make_in(
     }
 }
 
-pub(super) fn run(root: &Path, options: &Make) -> anyhow::Result<u8> {
+pub(super) fn run(root: &Path, options: &Make, rootless: Option<bool>) -> anyhow::Result<u8> {
     let mode = if options.detach { Mode::Detached } else { Mode::Foreground };
-    let (folder, record, mut created) = make(root, options, &mode)?;
+    let (folder, record, mut created) = make(root, options, &mode, rootless)?;
     let signals = if options.detach { None } else { Some(Signals::block().context("cannot wait for signals")?) };
     let start = created.start.take().context("the container has no start handle")?;
     let started = start.start().map_err(anyhow::Error::from).and_then(|()| poststart(&record, &folder));
@@ -115,8 +123,8 @@ pub(super) fn run(root: &Path, options: &Make) -> anyhow::Result<u8> {
     Ok(exit.status())
 }
 
-pub(super) fn create_only(root: &Path, options: &Make) -> anyhow::Result<u8> {
-    make(root, options, &Mode::Created)?;
+pub(super) fn create_only(root: &Path, options: &Make, rootless: Option<bool>) -> anyhow::Result<u8> {
+    make(root, options, &Mode::Created, rootless)?;
     Ok(0)
 }
 
