@@ -13,7 +13,8 @@ use crate::cli::state::Folder;
 use crate::plan;
 
 pub(super) fn kill(root: &Path, id: &str, signal: &str, all: bool) -> anyhow::Result<u8> {
-    let record = Folder::open(root, id)?.read()?;
+    let folder = Folder::open(root, id)?;
+    let record = folder.read()?;
     let signal = signal::number(signal)?;
     if all {
         let cgroup = record.cgroup()?;
@@ -28,7 +29,15 @@ pub(super) fn kill(root: &Path, id: &str, signal: &str, all: bool) -> anyhow::Re
         return Ok(0);
     }
     let process = record.process().with_context(|| format!("container not running: {id:?} has ended"))?;
+    let created = record.status(&folder)? == Status::Created;
+    // Before its program runs nobody is there to handle a signal, and the first process of a pid namespace ignores it.
+    let signal = if created && signal::ends_a_process(signal) { libc::SIGKILL } else { signal };
     pidfd::kill(process, signal).context("cannot signal the container")?;
+    let cgroup = record.cgroup()?;
+    if signal == libc::SIGKILL && cgroup.is_frozen() {
+        // Version 1 of control groups keeps frozen what is to be killed.
+        cgroup.freeze(false)?;
+    }
     Ok(0)
 }
 
@@ -37,7 +46,7 @@ pub(super) fn freeze(root: &Path, id: &str, frozen: bool) -> anyhow::Result<u8> 
     let record = folder.read()?;
     match (frozen, record.status(&folder)?) {
         (true, Status::Running | Status::Created) | (false, Status::Paused) => {}
-        (true, status) => bail!("container not running or created: {id:?} is {status}"),
+        (true, status) => bail!("container not running: {id:?} is {status}"),
         (false, status) => bail!("container not paused: {id:?} is {status}"),
     }
     record.cgroup()?.freeze(frozen)?;

@@ -134,6 +134,7 @@ pub(super) fn start(root: &Path, id: &str) -> anyhow::Result<u8> {
     match record.status(&folder)? {
         Status::Created => {}
         Status::Stopped => bail!("cannot start a container that has stopped: delete {id:?} and create it again"),
+        Status::Paused => bail!("cannot start a container in the paused state: {id:?} runs already"),
         status => bail!("cannot start an already running container: {id:?} is {status}"),
     }
     let outcome = StartHandle::connect(&folder.socket()).and_then(StartHandle::start);
@@ -175,7 +176,7 @@ pub(super) fn delete(root: &Path, id: &str, force: bool) -> anyhow::Result<u8> {
     if let Some(process) = record.process() {
         let status = record.status(&folder)?;
         if !force && status != Status::Created {
-            bail!("cannot delete a container that is not stopped: {id:?} is {status}: kill it first, or use --force");
+            bail!("cannot delete container {id} that is not stopped: {status}: kill it first, or use --force");
         }
         record.cgroup()?.kill()?;
         end(&process, id)?;

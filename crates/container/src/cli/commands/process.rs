@@ -51,7 +51,7 @@ pub(super) fn exec_in(root: &Path, enter: &Enter) -> anyhow::Result<u8> {
             Status::Running | Status::Created => {}
             Status::Paused if enter.ignore_paused => {}
             Status::Paused => bail!("cannot exec in a paused container: resume {id:?}, or use --ignore-paused"),
-            status => bail!("cannot exec in a container that is not running: {id:?} is {status}"),
+            status => bail!("cannot exec in a {status} container: {id:?}"),
         }
         (record, state)
     };

@@ -35,6 +35,22 @@ const SIGNALS: [(&str, i32); 29] = [
     ("IO", 29),
 ];
 
+/// Whether a process that does not handle the signal ends by it (signal(7)).
+pub(super) fn ends_a_process(signal: i32) -> bool {
+    let others = [
+        0,
+        libc::SIGCHLD,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGURG,
+        libc::SIGWINCH,
+    ];
+    !others.contains(&signal)
+}
+
 pub(super) fn number(text: &str) -> anyhow::Result<i32> {
     if let Some(number) = text.parse::<i32>().ok().filter(|number| (0..=64).contains(number)) {
         return Ok(number);
