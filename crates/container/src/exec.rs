@@ -223,8 +223,9 @@ impl Entry<'_> {
         let Self { execution, plan, channel, .. } = self;
         if self.namespaces.contains(ThreadNameSpaceType::USER) {
             init::become_root()?;
-            init::harden()?;
         }
+        // Anew: a clone inherits no death signal, and a new user makes it dumpable.
+        init::harden()?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open("/", flags, Mode::empty()).at("root", "/")?;
         init::leave_session(true)?;
@@ -232,7 +233,7 @@ impl Entry<'_> {
         if let Some(master) = streams.master() {
             channel.report(&FromInit::Terminal, Some(master)).at("terminal", "master")?;
         }
-        let identity = init::resolve_identity(plan, execution.user, &root)?;
+        let identity = init::resolve_identity(plan, execution.user, &root, proc)?;
         streams.install(identity.uid)?;
         let notify = match (self.notify, self.target.state) {
             (Some(listener), Some(state)) => {
@@ -244,6 +245,6 @@ impl Entry<'_> {
             _ => None,
         };
         let preserve_fds = execution.preserve_fds;
-        init::finish(Finish { process: plan, identity, preserve_fds, proc, notify }, &root)
+        init::finish(&Finish { process: plan, identity, preserve_fds, proc, notify, hooks: None, channel }, &root)
     }
 }

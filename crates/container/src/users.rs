@@ -1,7 +1,7 @@
 //! Users and groups by name, as an image's `/etc/passwd` and `/etc/group` have them (passwd(5), group(5)).
 //!
-//! The files are hostile: opened inside the root by the caller, read only when regular, at most [`FILE_MAX`] bytes; lines
-//! that do not parse are skipped. Numbers need no entry, names do. Nothing but these two files is asked.
+//! The files are hostile: opened inside the root by the caller, who gives regular ones only, and read to at most
+//! [`FILE_MAX`] bytes; lines that do not parse are skipped. Numbers need no entry, names do. Nothing but these two files is asked.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -36,17 +36,16 @@ pub(crate) enum Error {
 pub(crate) fn resolve(
     user: &str,
     numbers: &User,
-    mut open: impl FnMut(&str) -> io::Result<OwnedFd>,
+    mut open: impl FnMut(&str) -> io::Result<Option<OwnedFd>>,
 ) -> Result<Account, Error> {
     let mut read = |path: &str| match open(path) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(String::new()),
         Err(error) => Err(Error::Io(path.to_owned(), error)),
-        Ok(fd) => {
-            let (mut text, file) = (Vec::new(), File::from(fd));
-            let metadata = file.metadata().map_err(|error| Error::Io(path.to_owned(), error))?;
-            if metadata.is_file() {
-                file.take(FILE_MAX).read_to_end(&mut text).map_err(|error| Error::Io(path.to_owned(), error))?;
-            }
+        Ok(None) => Ok(String::new()),
+        Ok(Some(fd)) => {
+            let mut text = Vec::new();
+            let read = File::from(fd).take(FILE_MAX).read_to_end(&mut text);
+            read.map_err(|error| Error::Io(path.to_owned(), error))?;
             Ok(String::from_utf8_lossy(&text).into_owned())
         }
     };

@@ -1,6 +1,6 @@
 //! Descriptors: close-on-exec for ranges, messages with descriptors over unix sockets, sockets by long paths.
 //!
-//! Everything that an exec must not inherit is marked by one [`cloexec_from`]; [`send`] and [`receive`] carry one message
+//! What a clone must not keep of its maker goes by one [`close_all_but`]; [`send`] and [`receive`] carry one message
 //! with at most one descriptor (`SCM_RIGHTS`, unix(7)). Streams are left out: message boundaries are the protocol here.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -14,17 +14,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-/// Marks every open descriptor from `first` upward close-on-exec (close_range(2) with `CLOSE_RANGE_CLOEXEC`).
-///
-/// # Errors
-/// `ENOSYS` or `EINVAL` on kernels before 5.11.
-pub fn cloexec_from(first: u32) -> io::Result<()> {
-    // SAFETY: takes three integers; marking descriptors changes no memory of this process.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
+/// Standard streams come before this descriptor.
+const FIRST: u32 = 3;
+/// More descriptors than a process can have (the kernel's default of fs.nr_open).
+const NUMBERS_MAX: u32 = 1 << 20;
 
-/// Closes every descriptor from `first` upward but those in `keep` (close_range(2)).
+/// Closes every descriptor from 3 upward (close_range(2)) but those in `keep` and, of the first `preserve`, those that an
+/// exec inherits: what else has one of these numbers was opened by this program for itself.
 ///
 /// # Safety
 /// Whoever owns a closed descriptor in this process's memory never uses or drops it again: the caller is a clone that ends
@@ -32,10 +28,11 @@ pub fn cloexec_from(first: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// `ENOSYS` on kernels before 5.9.
-pub unsafe fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+pub unsafe fn close_all_but(preserve: u32, keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let inherited = (FIRST..FIRST + preserve.min(NUMBERS_MAX)).filter(|number| is_inherited(*number));
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).chain(inherited).collect();
     keep.sort_unstable();
-    let mut from = first;
+    let mut from = FIRST;
     for kept in keep.into_iter().map(Some).chain([None]) {
         let last = kept.map_or(u32::MAX, |kept| kept.wrapping_sub(1));
         if kept.is_some_and(|kept| kept < from) {
@@ -51,6 +48,12 @@ pub unsafe fn close_all_but(first: u32, keep: &[BorrowedFd<'_>]) -> io::Result<(
         from = kept.map_or(u32::MAX, |kept| kept + 1);
     }
     Ok(())
+}
+
+fn is_inherited(number: u32) -> bool {
+    // SAFETY: takes integers; for a number without a descriptor the call fails.
+    let flags = unsafe { libc::fcntl(number.cast_signed(), libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Clears close-on-exec, so that an exec keeps the descriptor.

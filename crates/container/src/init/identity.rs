@@ -1,20 +1,26 @@
 //! The last steps of every process of a container: limits, user, capabilities, filter, `execve`.
 //!
 //! The order matters and is the list in [`finish`]: what needs rights comes before they are dropped, and the system call
-//! filter comes as late as the kernel allows (before the rights go, unless `no_new_privs` makes it possible without).
+//! filter comes as late as the kernel allows (before the rights go, unless `no_new_privs` makes it possible without). Before
+//! anything that an image named is executed, every descriptor of ours is closed: until `execve` has looked its path up,
+//! close-on-exec hides none of them from a link to `/proc/self/fd`.
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use atoll_oci::runtime::State;
+use atoll_oci::runtime::{Hook, State};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::process::Rlimit;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::{At, FailureKind, Step, Stop, errno, procfs, resolve};
+use super::{At, FAILED, FailureKind, Step, Stop, close_others, errno, procfs, resolve, run_hooks};
+use crate::channel::{Channel, FromInit};
+use crate::creation::Stdio;
+use crate::hooks::Stage;
 use crate::plan::ProcessPlan;
 use crate::seccomp::{Listener, Program};
 use crate::users::{self, Account};
@@ -23,8 +29,6 @@ use crate::users::{self, Account};
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// File mode creation mask without another wish.
 const DEFAULT_UMASK: u32 = 0o022;
-/// Standard streams come before this descriptor.
-const FIRST_FD: u32 = 3;
 
 /// What [`finish`] needs.
 pub(crate) struct Finish<'a> {
@@ -35,6 +39,10 @@ pub(crate) struct Finish<'a> {
     pub(crate) proc: &'a OwnedFd,
     /// Who hears of the filter's notifications.
     pub(crate) notify: Option<Notify<'a>>,
+    /// Programs inside the container that come before its own, and what they are told.
+    pub(crate) hooks: Option<(&'a [Hook], &'a State)>,
+    /// Who hears of a failure.
+    pub(crate) channel: &'a Channel,
 }
 
 /// The listener of a filter, and what it is told.
@@ -45,10 +53,14 @@ pub(crate) struct Notify<'a> {
 }
 
 /// Who the process will be: `user` looked up inside the root, or the numbers of the configuration.
-pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd) -> Step<Account> {
+pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd, proc: &OwnedFd) -> Step<Account> {
     users::resolve(user, &process.user, |path| {
-        let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK;
-        resolve::open(root, path, flags, false)
+        let place = resolve::open(root, path, OFlags::PATH, false)?;
+        // To open a device or a FIFO may do something: neither is a list of users.
+        match FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) {
+            FileType::RegularFile => procfs::reopen(proc, &place, OFlags::RDONLY).map(Some),
+            _ => Ok(None),
+        }
     })
     .map_err(|error| match error {
         users::Error::Unknown(name) => Stop::new(
@@ -60,14 +72,25 @@ pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd) -> Step
     })
 }
 
-/// Does the last steps and executes the program; returns only with what stopped it.
-pub(crate) fn finish(finish: Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
-    let Finish { process, identity, preserve_fds, proc, notify } = finish;
-    atoll_sys::fd::cloexec_from(FIRST_FD.saturating_add(preserve_fds)).at("close descriptors", "")?;
+/// Does the last steps and executes the program; returns only with what stopped it while it had all its descriptors.
+pub(crate) fn finish(finish: &Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
+    let Finish { process, preserve_fds, proc, notify, channel, .. } = finish;
     enter_working_folder(root, &process.cwd)?;
     set_limits(process)?;
     schedule(process)?;
     procfs::write_labels(process, proc)?;
+    let own = std::iter::once(channel.as_fd()).chain(notify.iter().map(|notify| notify.listener.as_fd()));
+    close_others(*preserve_fds, &Stdio::Inherit, &own.collect::<Vec<_>>())?;
+    let Err(stop) = become_program(finish);
+    // The maker is gone when this fails: there is nobody to tell.
+    let _ = channel.report(&FromInit::Failed(stop.0), None);
+    // No destructor may run: their descriptors are closed.
+    atoll_sys::process::exit_now(FAILED)
+}
+
+/// Drops the rights and executes the program. All that an image names is looked up with nothing of ours in reach.
+fn become_program(finish: &Finish<'_>) -> Step<Infallible> {
+    let Finish { process, identity, notify, hooks, .. } = finish;
     let mask = process.user.umask.unwrap_or(DEFAULT_UMASK);
     rustix::process::umask(Mode::from_raw_mode(mask & 0o777));
     let filter = |when: bool| match &process.seccomp {
@@ -75,13 +98,17 @@ pub(crate) fn finish(finish: Finish<'_>, root: &OwnedFd) -> Step<Infallible> {
         _ => Ok(()),
     };
     filter(!process.no_new_privileges)?;
-    become_user(process, &identity)?;
-    let environment = environment(process, &identity)?;
+    become_user(process, identity)?;
+    let environment = environment(process, identity)?;
     let candidates = candidates(process, &environment);
     atoll_sys::process::reset_signals().at("signals", "")?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at("no_new_privs", "")?;
     }
+    if let Some((hooks, state)) = hooks {
+        run_hooks(Stage::StartContainer, hooks, state, Path::new("/"))?;
+    }
+    rustix::process::set_parent_process_death_signal(None).at("parent death signal", "")?;
     filter(process.no_new_privileges)?;
     Err(execute(process, &environment, &candidates))
 }

@@ -126,7 +126,7 @@ pub(crate) fn close_others(preserve: u32, stdio: &Stdio, own: &[BorrowedFd<'_>])
         keep.extend([stdin, stdout, stderr].map(AsFd::as_fd));
     }
     // SAFETY: this process was cloned and ends without returning to the maker's code or running its destructors.
-    unsafe { atoll_sys::fd::close_all_but(3_u32.saturating_add(preserve), &keep) }.at("close descriptors", "")
+    unsafe { atoll_sys::fd::close_all_but(preserve, &keep) }.at("close descriptors", "")
 }
 
 fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallible> {
@@ -145,16 +145,21 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
         build_root(init, channel, &proc)?
     };
     begin_time_namespace(plan, &proc)?;
-    let identity = identity::resolve(&plan.process, creation.user, &root)?;
+    let identity = identity::resolve(&plan.process, creation.user, &root, &proc)?;
     find_program(&plan.process, &identity, &root)?;
     streams.install(identity.uid)?;
     wait_for_start(init, channel, &root, &streams)?;
     let state = State { pid, status: Status::Created, ..init.state.clone() };
-    run_hooks(Stage::StartContainer, &plan.hooks.start_container, &state, Path::new("/"))?;
-    let notify = init.notify.map(|listener| Notify { listener, state: &state, pid });
-    let preserve_fds = creation.preserve_fds;
-    let finish = Finish { process: &plan.process, identity, preserve_fds, proc: &proc, notify };
-    Err(finish_with(finish, &root))
+    let last = Finish {
+        process: &plan.process,
+        identity,
+        preserve_fds: creation.preserve_fds,
+        proc: &proc,
+        notify: init.notify.map(|listener| Notify { listener, state: &state, pid }),
+        hooks: Some((&plan.hooks.start_container, &state)),
+        channel,
+    };
+    finish(&last, &root)
 }
 
 /// A root that the process stands in.
@@ -188,9 +193,9 @@ fn build_root<'a>(init: &Init<'a>, channel: &Channel, proc: &OwnedFd) -> Step<Bu
     set_names(plan)?;
     bring_loopback_up(plan)?;
     if creation.pivot {
-        root::pivot(root)?
+        root::pivot(root)?;
     } else {
-        root::move_over(root, proc)?
+        root::move_over(root, proc)?;
     }
     root::seal(root, plan.root)?;
     let root = root.try_clone().at("root file system", "")?;
@@ -214,13 +219,6 @@ fn enter_root<'a>(init: &Init<'a>, channel: &Channel) -> Step<Built<'a>> {
     set_names(plan)?;
     bring_loopback_up(plan)?;
     Ok(Built { root, streams, pid })
-}
-
-fn finish_with(finish: Finish<'_>, root: &OwnedFd) -> Stop {
-    match identity::finish(finish, root) {
-        Ok(never) => match never {},
-        Err(stop) => stop,
-    }
 }
 
 /// Enters the control groups, while the process still has the host's view of them.

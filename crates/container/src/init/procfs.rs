@@ -1,7 +1,7 @@
 //! The host's procfs, opened once before anything of the container can stand in its place (CVE-2019-16884,
 //! CVE-2025-52881).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -10,13 +10,16 @@ use crate::plan::ProcessPlan;
 
 /// File system type of procfs (linux/magic.h).
 const PROC_MAGIC: u64 = 0x9fa0;
+/// Number of its root folder (linux/proc_fs.h, `PROC_ROOT_INO`).
+const PROC_ROOT: u64 = 1;
 
-/// Opens /proc and checks that it is one.
+/// Opens /proc and checks that it is one, whole: a folder of another one bound there has other files by the same names.
 pub(crate) fn open() -> Step<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let proc = rustix::fs::open("/proc", flags, Mode::empty()).at("procfs", "/proc")?;
     let kind = rustix::fs::fstatfs(&proc).at("procfs", "/proc")?.f_type;
-    if u64::try_from(kind).ok() != Some(PROC_MAGIC) {
+    let number = rustix::fs::fstat(&proc).at("procfs", "/proc")?.st_ino;
+    if u64::try_from(kind).ok() != Some(PROC_MAGIC) || number != PROC_ROOT {
         return Err(errno(libc::ENODEV)).at("procfs", "/proc is none");
     }
     Ok(proc)
@@ -27,6 +30,13 @@ pub(super) fn write_own(proc: &OwnedFd, file: &str, value: &str) -> Step<()> {
     let own = rustix::fs::readlinkat(proc, "self", Vec::new()).at("procfs", "self")?;
     let path = format!("{}/{file}", own.to_string_lossy());
     resolve::write_below(proc, &path, value.as_bytes()).at(file, value)
+}
+
+/// Opens what `place` (`O_PATH`) is, and nothing that has come to its path since.
+pub(super) fn reopen(proc: &OwnedFd, place: &OwnedFd, flags: OFlags) -> std::io::Result<OwnedFd> {
+    let own = rustix::fs::readlinkat(proc, "self", Vec::new())?;
+    let path = format!("{}/fd/{}", own.to_string_lossy(), place.as_raw_fd());
+    Ok(rustix::fs::openat(proc, path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Reads a small file of the calling process.
