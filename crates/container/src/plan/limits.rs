@@ -21,15 +21,20 @@ const ALWAYS_ALLOWED: [(u32, Option<u32>); 9] = [
     (136, None),
 ];
 
-/// Judges `linux.resources`.
+/// The limits of a new container's group: a device that no rule names is denied.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn of_a_new_group(resources: &Resources) -> Result<Limits, PlanError> {
+    Ok(Limits { devices: devices(&resources.devices)?, ..plan(resources)? })
+}
+
+/// Judges `linux.resources` as a change of limits: what is not given stays.
 ///
 /// # Errors
 /// [`PlanError`], naming what cannot be limited.
 pub fn plan(resources: &Resources) -> Result<Limits, PlanError> {
-    let mut devices = resources.devices.iter().map(device).collect::<Result<Vec<_>, _>>()?;
-    if devices.iter().any(|device| !device.allow) {
-        devices.extend(always_allowed());
-    }
+    let given_devices = if resources.devices.is_empty() { Vec::new() } else { devices(&resources.devices)? };
     let network = resources.network.clone().unwrap_or_default();
     Ok(Limits {
         memory: memory(&resources.memory.clone().unwrap_or_default())?,
@@ -40,7 +45,7 @@ pub fn plan(resources: &Resources) -> Result<Limits, PlanError> {
         rdma: resources.rdma.iter().map(|(name, max)| (name.clone(), max.hca_handles, max.hca_objects)).collect(),
         network_class: network.class_id.filter(|class| *class != 0),
         network_priorities: network.priorities.into_iter().map(|given| (given.name, given.priority)).collect(),
-        devices,
+        devices: given_devices,
         unified: resources.unified.iter().map(|(file, value)| (file.clone(), value.clone())).collect(),
     })
 }
@@ -114,6 +119,12 @@ fn io(wanted: &BlockIo) -> Result<IoLimits, PlanError> {
             .map(|(rate, by)| Ok((rate, numbers(by.major, by.minor)?, by.rate)))
             .collect::<Result<_, PlanError>>()?,
     })
+}
+
+/// A whole list of rules: it begins with everything denied, and ends with what every container may use.
+fn devices(rules: &[DeviceRule]) -> Result<Vec<DeviceAccess>, PlanError> {
+    let rules = rules.iter().map(device).collect::<Result<Vec<_>, _>>()?;
+    Ok(std::iter::once(DeviceAccess::everything(false)).chain(rules).chain(always_allowed()).collect())
 }
 
 fn always_allowed() -> impl Iterator<Item = DeviceAccess> {

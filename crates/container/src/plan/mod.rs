@@ -108,7 +108,7 @@ impl Plan {
             root: root(spec, &linux)?,
             sysctl: sysctl::plan(&linux.sysctl, &namespaces)?,
             names: (spec.hostname.clone(), spec.domainname.clone()),
-            limits: linux.resources.as_ref().map(limits::plan).transpose()?.unwrap_or_default(),
+            limits: limits::of_a_new_group(&linux.resources.clone().unwrap_or_default())?,
             hooks,
             net_devices: net_devices(&linux, &namespaces)?,
             process: ProcessPlan::new(process, Some(&linux))?,

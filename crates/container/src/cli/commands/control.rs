@@ -21,9 +21,13 @@ pub(super) fn kill(root: &Path, id: &str, signal: &str, all: bool) -> anyhow::Re
         if signal == libc::SIGKILL {
             cgroup.kill()?;
         } else {
-            for pid in cgroup.pids()? {
+            let opened: Vec<_> =
+                cgroup.pids()?.into_iter().filter_map(|pid| Some((pid, pidfd::open(pid).ok()?))).collect();
+            // A number may have become somebody else's before it was opened: that one is not in the group now.
+            let members = cgroup.pids()?;
+            for (_, process) in opened.iter().filter(|(pid, _)| members.contains(pid)) {
                 // One that has just ended needs no signal.
-                let _ = pidfd::open(pid).and_then(|process| pidfd::kill(process, signal));
+                let _ = pidfd::kill(process, signal);
             }
         }
         return Ok(0);
@@ -69,9 +73,15 @@ pub(super) fn update(root: &Path, update: &Update) -> anyhow::Result<u8> {
         }
         Some(path) => read_json(path)?,
     };
-    record.cgroup()?.limit(&plan::limits(&wanted)?)?;
-    let linux = record.spec.linux.get_or_insert_default();
-    merge(linux.resources.get_or_insert_default(), &wanted)?;
+    let mut limits = plan::limits(&wanted)?;
+    let group = record.cgroup()?;
+    let present = record.spec.linux.get_or_insert_default().resources.get_or_insert_default();
+    if wanted.devices == present.devices {
+        // To write the same rules again would deny everything for a moment.
+        limits.devices.clear();
+    }
+    group.limit(&limits)?;
+    merge(present, &wanted)?;
     folder.write(&record)?;
     Ok(0)
 }
