@@ -1,7 +1,8 @@
 //! The records of containers, one folder each below the root of the runtime.
 //!
 //! A folder is made first and under its lock (it reserves the name); the record in it is written to a temporary file and
-//! renamed. A process is the recorded one only when its start time and the boot agree. The folder is on a file system
+//! renamed. A folder is used only when it is the caller's own and nobody else may write to it: a record names programs and
+//! groups, and whoever wrote it decides what the caller runs and removes. A process is the recorded one only when its start time and the boot agree. The folder is on a file system
 //! that a reboot empties, so nothing is synced.
 
 use std::fs::{self, File};
@@ -13,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, bail};
 use atoll_oci::runtime::{Hooks, OCI_VERSION, Spec, State, Status};
 use atoll_sys::{cgroup::Cgroup, pidfd, proc};
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::Created;
@@ -62,6 +64,7 @@ impl Folder {
         use std::os::unix::fs::DirBuilderExt;
         let mut builder = fs::DirBuilder::new();
         builder.mode(0o700).recursive(true).create(root).with_context(|| format!("cannot make {}", root.display()))?;
+        trust_root(root)?;
         let path = root.join(id);
         match fs::DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -78,11 +81,16 @@ impl Folder {
         if !path.is_dir() {
             bail!("container does not exist: {id:?}");
         }
+        trust_root(root)?;
         Self::lock(path)
     }
 
     fn lock(path: PathBuf) -> anyhow::Result<Self> {
-        let lock = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(&path, flags, Mode::empty());
+        let lock = File::from(lock.with_context(|| format!("cannot open {}", path.display()))?);
+        let metadata = lock.metadata().with_context(|| format!("cannot open {}", path.display()))?;
+        trust(&path, &metadata, 0o022)?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).context("cannot lock the container")?;
         Ok(Self { path, _lock: lock })
     }
@@ -106,6 +114,21 @@ impl Folder {
     pub(super) fn remove(self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
     }
+}
+
+/// The root of the records: with the sticky bit others may make their own folders in it, and not exchange ours.
+fn trust_root(root: &Path) -> anyhow::Result<()> {
+    let metadata = fs::metadata(root).with_context(|| format!("cannot open {}", root.display()))?;
+    trust(root, &metadata, if metadata.mode() & 0o1000 == 0 { 0o022 } else { 0 })
+}
+
+/// A folder of somebody else's, or one with a bit of `forbidden`, would make the caller run what others wrote.
+fn trust(path: &Path, metadata: &fs::Metadata, forbidden: u32) -> anyhow::Result<()> {
+    let (own, owner) = (rustix::process::geteuid().as_raw(), metadata.uid());
+    if (owner != own && owner != 0) || metadata.mode() & forbidden != 0 {
+        bail!("{} belongs to another user or can be written to by others: it is not trusted", path.display());
+    }
+    Ok(())
 }
 
 impl Record {

@@ -13,7 +13,7 @@ mod signal;
 mod spec;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -72,9 +72,10 @@ fn print(text: &str) -> anyhow::Result<u8> {
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let what = || format!("cannot read {}", path.display());
-    let size = fs::metadata(path).with_context(what)?.len();
-    if size > CONFIG_MAX {
+    let mut text = Vec::new();
+    fs::File::open(path).and_then(|file| file.take(CONFIG_MAX + 1).read_to_end(&mut text)).with_context(what)?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > CONFIG_MAX {
         bail!("{} has more than {CONFIG_MAX} bytes", path.display());
     }
-    serde_json::from_slice(&fs::read(path).with_context(what)?).with_context(what)
+    serde_json::from_slice(&text).with_context(what)
 }

@@ -1,6 +1,7 @@
 //! `exec`, and what every process that is made hands to its caller.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,12 @@ pub(super) fn hand_over(make: &Make, pid: i32, master: Option<&OwnedFd>) -> anyh
     }
     if let Some(path) = &make.pid_file {
         let temporary = PathBuf::from(format!("{}.new", path.display()));
-        fs::write(&temporary, pid.to_string()).with_context(|| format!("cannot write {}", temporary.display()))?;
+        // One that is there is of a creation that was killed, or a trap: nothing is written through it.
+        let _ = fs::remove_file(&temporary);
+        let mut options = fs::OpenOptions::new();
+        let file = options.write(true).create_new(true).open(&temporary);
+        file.and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+            .with_context(|| format!("cannot write {}", temporary.display()))?;
         fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())

@@ -104,7 +104,7 @@ fn rootless_spec() -> Spec {
         if mount.typ == "sysfs" {
             mount.typ = "none".into();
             mount.source = "/sys".into();
-            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro"].map(str::to_owned).to_vec();
+            mount.options = ["rbind", "nosuid", "noexec", "nodev", "ro", "rro"].map(str::to_owned).to_vec();
         }
     }
     spec
