@@ -58,9 +58,8 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step
             (MountKind::Bind { .. }, _) => return Err(errno(libc::EINVAL)).at("mount", &path),
         };
         let tree = match filesystem(typ, name, parameters) {
-            // Without a network namespace of its own a user namespace has no right to a sysfs: it sees the host's.
             Err(stop) if typ == "sysfs" && stop.0.errno == libc::EPERM && plan.namespaces.has_user_namespace() => {
-                root::clone_tree(std::path::Path::new("/sys"), true).at("bind", "/sys")?
+                hosts_sysfs()?
             }
             other => other?,
         };
@@ -82,6 +81,16 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step
         }
     }
     Ok(made)
+}
+
+/// The host's /sys with what is mounted below it, control groups too, which may belong to the container's user on the host
+/// (CVE-2023-25809): all of it can only be read. Without a network namespace of its own a user namespace has no right to a
+/// sysfs.
+fn hosts_sysfs() -> Step<OwnedFd> {
+    let tree = root::clone_tree(std::path::Path::new("/sys"), true).at("bind", "/sys")?;
+    let set = MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NODEV | MountAttr::NOEXEC;
+    set_attributes(&tree, &MountAttr { set, ..MountAttr::default() }, true).at("bind", "/sys")?;
+    Ok(tree)
 }
 
 /// Fills a new tmpfs with what the image has at its place.
