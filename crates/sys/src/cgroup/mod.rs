@@ -395,11 +395,10 @@ impl Cgroup {
     }
 
     fn kill_by_signals(&self) -> Result<(), Error> {
-        let freezer = self.v1_folder("freezer").filter(|folder| folder.exists());
+        let mut freezer = self.v1_folder("freezer").filter(|folder| folder.exists());
         for _ in 0..KILL_ROUNDS {
-            if let Some(folder) = freezer {
-                freeze_v1(folder, true)?;
-            }
+            // Processes that cannot be frozen are killed all the same: several rounds outrun a fork.
+            freezer = freezer.filter(|folder| freeze_v1(folder, true).is_ok());
             let pids = self.pids()?;
             for pid in &pids {
                 if let Some(pid) = rustix::process::Pid::from_raw(*pid) {
