@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 
 pub const RUNTIME: &str = env!("CARGO_BIN_EXE_atoll-runtime");
 pub const BUSYBOX: &str = "/bin/busybox";
-const APPLETS: [&str; 23] = [
+const APPLETS: [&str; 26] = [
     "tr", "cut", "sh", "cat", "ls", "id", "echo", "sleep", "stat", "pwd", "readlink", "hostname", "mknod", "env", "ps",
-    "dd", "tty", "wc", "touch", "kill", "grep", "mkdir", "mount",
+    "dd", "tty", "wc", "touch", "kill", "grep", "mkdir", "mount", "umount", "rm", "true",
 ];
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
