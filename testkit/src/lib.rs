@@ -14,6 +14,7 @@ mod rootfs;
 mod tar;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub use image::{Image, Layer, Published};
 pub use registry::{Answer, Registry, Seen};
 pub use rootfs::busybox_rootfs;
 pub use tempfile::TempDir;
+pub use user::{SUBORDINATE_IDS, TestUser};
 
 /// A folder below the system's temporary one, removed when dropped.
 ///

@@ -288,6 +288,7 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
         creation,
         cgroup,
         joins: &joins,
+        foreign: plan.namespaces.has_user_namespace() || !userns::is_initial(),
         // A helper's clone is made where it may have no right to the group any more.
         born_in_v2: born_in.is_some() && !birth::joins_before_clone(plan),
         joined: birth::joins_before_clone(plan),

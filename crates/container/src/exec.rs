@@ -144,29 +144,39 @@ fn follow(channel: &Channel, notifies: bool) -> Result<Execed, ExecError> {
     }
 }
 
-/// The namespaces that the container's first process is in. A process in its own user or time namespace cannot enter it
-/// (setns(2), `EINVAL`): these two only where they are others.
+/// The namespaces that the container's first process is in. What the configuration does not name is most likely the caller's own:
+/// it is entered only where it is another, since an ordinary user has no right to enter the host's. A process in its own user
+/// or time namespace cannot enter it at all (setns(2), `EINVAL`).
 fn namespaces(target: &Target<'_>) -> std::io::Result<ThreadNameSpaceType> {
-    let mut all = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::PROCESS_ID
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::CONTROL_GROUP;
-    let listed = |typ| target.spec.linux.as_ref().is_some_and(|linux| linux.namespace(typ).is_some());
+    let mut all = ThreadNameSpaceType::empty();
     for (typ, file, flag) in [
+        (NamespaceType::Mount, "mnt", ThreadNameSpaceType::MOUNT),
+        (NamespaceType::Pid, "pid", ThreadNameSpaceType::PROCESS_ID),
+        (NamespaceType::Network, "net", ThreadNameSpaceType::NETWORK),
+        (NamespaceType::Ipc, "ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+        (NamespaceType::Uts, "uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+        (NamespaceType::Cgroup, "cgroup", ThreadNameSpaceType::CONTROL_GROUP),
         (NamespaceType::User, "user", ThreadNameSpaceType::USER),
         (NamespaceType::Time, "time", ThreadNameSpaceType::TIME),
     ] {
-        if listed(typ) {
-            let pid = pidfd::number(target.pidfd)?;
-            let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{file}"));
-            if of(&pid.to_string())? != of("self")? {
-                all |= flag;
-            }
+        let listed = target.spec.linux.as_ref().is_some_and(|linux| linux.namespace(typ).is_some());
+        let enters = match (typ, listed) {
+            (NamespaceType::User | NamespaceType::Time, false) => false,
+            (NamespaceType::User | NamespaceType::Time, true) | (_, false) => !is_own(target, file)?,
+            (_, true) => true,
+        };
+        if enters {
+            all |= flag;
         }
     }
     Ok(all)
+}
+
+/// Whether the container's first process is in the caller's namespace of this kind.
+fn is_own(target: &Target<'_>, file: &str) -> std::io::Result<bool> {
+    let pid = pidfd::number(target.pidfd)?;
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/{file}"));
+    Ok(of(&pid.to_string())? == of("self")?)
 }
 
 /// What the helper and the process need.

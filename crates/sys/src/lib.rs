@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod exe;
 pub mod fd;
+pub mod helper;
 pub mod keyring;
 pub mod loopback;
 pub mod memory;

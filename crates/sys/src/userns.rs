@@ -1,14 +1,18 @@
-//! User namespaces (user_namespaces(7)): writing their mappings, and one without processes for id-mapped mounts.
+//! User namespaces (user_namespaces(7)): writing their mappings, one without processes for id-mapped mounts, and one to live
+//! in, new or somebody else's.
 //!
 //! A mapping is written once, by somebody with the rights over the outer ids: directly, or through `newuidmap` and
 //! `newgidmap` (shadow's set-uid programs, which check /etc/subuid and /etc/subgid) where the caller lacks them.
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::process::{CloneFlags, CloneOptions, clone};
 
@@ -110,17 +114,98 @@ pub fn make(mapping: &Mapping) -> io::Result<OwnedFd> {
     made
 }
 
-/// Whether the calling process may act on the whole host: CAP_SYS_ADMIN in the first user namespace's mapping.
+/// Moves the calling process, which has one thread, into a new user namespace with this mapping, and into a mount namespace
+/// of it that goes on seeing the host's mounts. It has all capabilities there.
+///
+/// # Errors
+/// `EBUSY` with more than one thread, `EPERM` and `ENOSPC` where the host allows no (more) such namespaces; what kept the
+/// mapping from being written, when the process is in a namespace without one and can only end.
+pub fn enter_new(mapping: &Mapping) -> io::Result<()> {
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let (mut ours, mut theirs) = UnixStream::pair()?;
+    // From inside nobody may map more than the own id: a process that stays outside does it.
+    let mapper = clone(CloneOptions::default(), || {
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let mut word = [0];
+        if theirs.read_exact(&mut word).is_err() {
+            return 1;
+        }
+        match write_mapping(own, mapping) {
+            Ok(()) => 0,
+            Err(error) => {
+                // The caller sees the status where it cannot hear the reason.
+                let _ = theirs.write_all(error.to_string().as_bytes());
+                1
+            }
+        }
+    })?;
+    drop(theirs);
+    // SAFETY: there is one thread, as `clone` has checked, and no descriptor or memory is unshared.
+    let unshared = unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) };
+    if unshared.is_ok() {
+        ours.write_all(&[1])?;
+    }
+    ours.shutdown(std::net::Shutdown::Write)?;
+    let mut said = String::new();
+    let heard = ours.read_to_string(&mut said);
+    let ended = crate::pidfd::wait(&mapper.pidfd)?;
+    unshared?;
+    heard?;
+    if ended != crate::pidfd::Exit::Code(0) {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, said));
+    }
+    unshare_mounts()
+}
+
+/// Moves the calling process, which has one thread, into somebody's user namespace, and into a mount namespace of it that goes
+/// on seeing the host's mounts. It has all capabilities there.
+///
+/// # Errors
+/// `EPERM` for who neither made that namespace nor has CAP_SYS_ADMIN in it, `EINVAL` with more than one thread or in it already.
+pub fn enter(namespace: impl AsFd) -> io::Result<()> {
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+    unshare_mounts()
+}
+
+fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: only what this process sees of mounts is unshared.
+    Ok(unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }?)
+}
+
+/// Whether the calling process is in the host's first user namespace.
+#[must_use]
+pub fn is_initial() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+        let numbers: Vec<_> = map.split_ascii_whitespace().collect();
+        numbers == ["0", "0", "4294967295"]
+    })
+}
+
+/// Whether the calling process may act on the whole host: CAP_SYS_ADMIN in the first user namespace.
 ///
 /// # Errors
 /// None known.
 pub fn is_privileged() -> io::Result<bool> {
     let own = rustix::thread::capabilities(None)?;
-    let initial = fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
-        let numbers: Vec<_> = map.split_ascii_whitespace().collect();
-        numbers == ["0", "0", "4294967295"]
-    });
-    Ok(initial && own.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+    Ok(is_initial() && own.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN))
+}
+
+/// How many groups from 0 upward the calling process's user namespace has without a gap.
+#[must_use]
+pub fn groups() -> u32 {
+    contiguous(&fs::read_to_string("/proc/self/gid_map").unwrap_or_default())
+}
+
+fn contiguous(map: &str) -> u32 {
+    let mut ranges: Vec<(u32, u32)> = map
+        .lines()
+        .filter_map(|line| {
+            let mut numbers = line.split_ascii_whitespace();
+            Some((numbers.next()?.parse().ok()?, numbers.nth(1)?.parse().ok()?))
+        })
+        .collect();
+    ranges.sort_unstable();
+    ranges.into_iter().fold(0, |end, (first, size)| if first == end { end.saturating_add(size) } else { end })
 }
 
 #[cfg(test)]
@@ -135,5 +220,15 @@ mod tests {
         let mapping = Mapping { users: vec![range(0, 5, 1)], groups: vec![range(0, 6, 1)] };
         assert!(mapping.is("         0          5          1\n", "0 6 1\n"));
         assert!(!mapping.is("0 5 2\n", "0 6 1\n"));
+    }
+
+    #[test]
+    fn groups_without_a_gap() {
+        let check = |map: &str, expected: u32| assert_eq!(contiguous(map), expected, "{map:?}");
+        check("         0          0 4294967295\n", u32::MAX);
+        check("0 1000 1\n1 100000 65536\n", 65537);
+        check("1 100000 65536\n0 1000 1\n", 65537);
+        check("0 1000 1\n5 100000 65536\n", 1);
+        check("", 0);
     }
 }

@@ -23,11 +23,11 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Fills /dev.
-pub(super) fn populate(plan: &Plan, root: &OwnedFd, made: &Made) -> Step<()> {
+/// Fills /dev; `foreign` in a user namespace other than the host's first.
+pub(super) fn populate(plan: &Plan, foreign: bool, root: &OwnedFd, made: &Made) -> Step<()> {
     let Some(dev) = &made.dev else { return Ok(()) };
     for device in &plan.devices {
-        if plan.namespaces.has_user_namespace() && device.typ != DeviceType::Fifo {
+        if foreign && device.typ != DeviceType::Fifo {
             bind(root, device)?;
         } else {
             node(root, device)?;

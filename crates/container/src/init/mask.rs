@@ -28,8 +28,8 @@ pub(super) struct Masks {
 }
 
 impl Masks {
-    /// Makes it when there is something to hide.
-    pub(super) fn prepare(plan: &Plan) -> Step<Option<Self>> {
+    /// Makes it when there is something to hide; `foreign` in a user namespace other than the host's first.
+    pub(super) fn prepare(plan: &Plan, foreign: bool) -> Step<Option<Self>> {
         if plan.masked.is_empty() {
             return Ok(None);
         }
@@ -37,7 +37,7 @@ impl Masks {
         let options = TMPFS_MASK_OPTIONS.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
         let tree = mounts::filesystem("tmpfs", "tmpfs", &options)?;
         let null = rustix::fs::makedev(1, 3);
-        let own_null = if plan.namespaces.has_user_namespace() {
+        let own_null = if foreign {
             Some(hosts_null(null)?)
         } else {
             rustix::fs::mknodat(&tree, NULL, FileType::CharacterDevice, mounts::NODE_MODE, null).at(step, NULL)?;

@@ -82,6 +82,9 @@ pub(crate) struct Init<'a> {
     pub(crate) creation: &'a Creation<'a>,
     pub(crate) cgroup: &'a Cgroup,
     pub(crate) joins: &'a birth::Joins,
+    /// Whether it is in a user namespace other than the host's first: its own, a joined one, or the maker's. Nobody may make
+    /// device nodes there, or mount a sysfs without a network namespace.
+    pub(crate) foreign: bool,
     /// Whether it was cloned into its v2 group.
     pub(crate) born_in_v2: bool,
     /// Whether a helper has entered the joined namespaces already.
@@ -176,13 +179,13 @@ fn build_root<'a>(init: &Init<'a>, channel: &Channel, proc: &OwnedFd) -> Step<Bu
     let own_sources = if init.sources.is_none() { Some(Sources::open(plan, &creation.root)?) } else { None };
     let sources = init.sources.or(own_sources.as_ref()).ok_or_else(|| errno(libc::EINVAL)).at("sources", "")?;
     root::make_private()?;
-    let masks = mask::Masks::prepare(plan)?;
+    let masks = mask::Masks::prepare(plan, init.foreign)?;
     let root = &sources.root;
     root::attach(root, &creation.root)?;
     begin_cgroup_namespace(init)?;
-    let made = mounts::mount_all(plan, sources, init.cgroup)?;
+    let made = mounts::mount_all(plan, init.foreign, sources, init.cgroup)?;
     let pid = wait_for_maker(channel)?;
-    devices::populate(plan, root, &made)?;
+    devices::populate(plan, init.foreign, root, &made)?;
     let streams = terminal::open(&creation.stdio, &made)?;
     resolve::working_folder(root, &plan.process.cwd);
     let own_proc = mounts::own_proc(&made, plan)?;

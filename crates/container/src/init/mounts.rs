@@ -27,8 +27,8 @@ pub(crate) struct Made {
     proc: Option<OwnedFd>,
 }
 
-/// Makes and attaches all mounts.
-pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step<Made> {
+/// Makes and attaches all mounts; `foreign` in a user namespace other than the host's first.
+pub(super) fn mount_all(plan: &Plan, foreign: bool, sources: &Sources, cgroup: &Cgroup) -> Step<Made> {
     let (mut made, root) = (Made::default(), &sources.root);
     if !sources.is_empty && !plan.mounts.iter().any(|mount| mount.normal_destination() == "/dev") {
         // An image's own /dev is never used.
@@ -58,9 +58,7 @@ pub(super) fn mount_all(plan: &Plan, sources: &Sources, cgroup: &Cgroup) -> Step
             (MountKind::Bind { .. }, _) => return Err(errno(libc::EINVAL)).at("mount", &path),
         };
         let tree = match filesystem(typ, name, parameters) {
-            Err(stop) if typ == "sysfs" && stop.0.errno == libc::EPERM && plan.namespaces.has_user_namespace() => {
-                hosts_sysfs()?
-            }
+            Err(stop) if typ == "sysfs" && stop.0.errno == libc::EPERM && foreign => hosts_sysfs()?,
             other => other?,
         };
         if mount.copy_up {

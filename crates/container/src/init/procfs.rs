@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use atoll_sys::userns;
 use rustix::fs::{Mode, OFlags};
 
 use super::{At, Step, Stop, errno, resolve};
@@ -51,7 +52,7 @@ pub(super) fn read_own(proc: &OwnedFd, file: &str) -> Step<String> {
 pub(crate) fn write_oom_score(process: &ProcessPlan, proc: &OwnedFd) -> Step<()> {
     let Some(score) = process.oom_score_adj else { return Ok(()) };
     match write_own(proc, "oom_score_adj", &score.to_string()) {
-        Err(stop) if stop.0.errno == libc::EACCES && !rustix::process::geteuid().is_root() => Ok(()),
+        Err(stop) if stop.0.errno == libc::EACCES && !userns::is_privileged().unwrap_or(true) => Ok(()),
         other => other,
     }
 }
