@@ -44,11 +44,16 @@ fn launch(global: &Global, run: &Path) -> Result<Launch> {
     Ok(Launch { program, arguments, log: run.join("atolld.log") })
 }
 
-/// The run folder of root, or of an ordinary user (XDG base directories).
+/// The run folder of root, or of an ordinary user (XDG base directories), as `atolld` chooses it.
 fn default_run() -> PathBuf {
-    match std::env::var_os("XDG_RUNTIME_DIR") {
-        Some(folder) if !rustix::process::geteuid().is_root() => PathBuf::from(folder).join("atoll"),
-        _ => PathBuf::from(RUN),
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from(RUN);
+    }
+    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let data = || folder("XDG_DATA_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/share")));
+    match folder("XDG_RUNTIME_DIR") {
+        Some(session) => session.join("atoll"),
+        None => data().unwrap_or_else(|| PathBuf::from(".")).join("atoll/run"),
     }
 }
 

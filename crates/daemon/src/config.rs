@@ -7,6 +7,8 @@ use atoll_engine::{LogLimits, Registries, Settings};
 use clap::Parser;
 use serde::Deserialize;
 
+use crate::rootless::Caller;
+
 /// Where the file is looked for when none is named.
 const FILE: &str = "/etc/atoll/config.toml";
 /// Name of the supervisor's program, which lies beside this one.
@@ -47,6 +49,8 @@ pub(crate) struct Config {
     cgroup_parent: Option<String>,
     log: LogLimits,
     registries: Registries,
+    /// Whether an ordinary user runs the daemon.
+    rootless: bool,
 }
 
 /// The file.
@@ -77,15 +81,15 @@ struct Log {
 
 impl Config {
     /// Reads the file, if there is one, and puts the command line above it.
-    pub(crate) fn load(arguments: &Arguments) -> Result<Self> {
+    pub(crate) fn load(arguments: &Arguments, caller: Caller) -> Result<Self> {
         let file = match &arguments.config {
             Some(path) => read(path)?,
-            None => match default_files().into_iter().find(|path| path.exists()) {
+            None => match default_files(caller).into_iter().find(|path| path.exists()) {
                 Some(path) => read(&path)?,
                 None => File::default(),
             },
         };
-        merge(arguments, file)
+        merge(arguments, file, caller)
     }
 
     /// Where the socket is.
@@ -106,12 +110,13 @@ impl Config {
             cgroup_parent: self.cgroup_parent.clone(),
             log: self.log,
             registries: self.registries.clone(),
+            rootless: self.rootless,
         })
     }
 }
 
-fn merge(arguments: &Arguments, file: File) -> Result<Config> {
-    let (root, run) = default_folders();
+fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
+    let (root, run) = default_folders(caller);
     let host = arguments.host.clone().or(file.host);
     if let Some(host) = &host
         && !host.starts_with("unix:///")
@@ -136,6 +141,7 @@ fn merge(arguments: &Arguments, file: File) -> Result<Config> {
             insecure: file.registry.insecure,
             certificates: file.registry.certificates.unwrap_or_else(|| PathBuf::from(CERTIFICATES)),
         },
+        rootless: !caller.is_root(),
     })
 }
 
@@ -144,28 +150,26 @@ fn read(path: &Path) -> Result<File> {
     toml::from_str(&text).with_context(|| format!("in {}", path.display()))
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// The files that are looked for, the first that exists is read.
-fn default_files() -> Vec<PathBuf> {
+fn default_files(caller: Caller) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    if !is_root() {
+    if !caller.is_root() {
         files.extend(xdg("XDG_CONFIG_HOME", ".config").map(|folder| folder.join("atoll/config.toml")));
     }
     files.push(PathBuf::from(FILE));
     files
 }
 
-/// Where state is kept: of root, or of an ordinary user (XDG base directories).
-fn default_folders() -> (PathBuf, PathBuf) {
-    if is_root() {
+/// Where state is kept: of root, or of an ordinary user (XDG base directories). `atoll` looks for the socket in the same run
+/// folder.
+fn default_folders(caller: Caller) -> (PathBuf, PathBuf) {
+    if caller.is_root() {
         return (PathBuf::from("/var/lib/atoll"), PathBuf::from("/run/atoll"));
     }
-    let root = xdg("XDG_DATA_HOME", ".local/share").unwrap_or_else(|| PathBuf::from("."));
-    let run = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(|| root.join("run"), PathBuf::from);
-    (root.join("atoll"), run.join("atoll"))
+    let root = xdg("XDG_DATA_HOME", ".local/share").unwrap_or_else(|| PathBuf::from(".")).join("atoll");
+    let session = std::env::var_os("XDG_RUNTIME_DIR").map(|folder| PathBuf::from(folder).join("atoll"));
+    let run = session.unwrap_or_else(|| root.join("run"));
+    (root, run)
 }
 
 fn xdg(name: &str, below_home: &str) -> Option<PathBuf> {
@@ -179,7 +183,7 @@ mod tests {
 
     fn load(text: &str, line: &[&str]) -> Result<Config> {
         let arguments = Arguments::try_parse_from(["atolld"].iter().chain(line))?;
-        merge(&arguments, toml::from_str(text)?)
+        merge(&arguments, toml::from_str(text)?, Caller::current())
     }
 
     #[test]

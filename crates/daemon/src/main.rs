@@ -1,6 +1,6 @@
 //! The program `atolld`: the Docker Engine API of one host, over a unix socket.
 //!
-//! `main` is the composition root: settings, lock, engine, socket, serve, drain. The routes are thin: they decode, make
+//! `main` is the composition root: settings, lock, the user namespace of an ordinary user, engine, socket, serve, drain. The routes are thin: they decode, make
 //! one call of the engine, and encode. Nothing that runs depends on this process: killing it stops no workload.
 
 #![forbid(unsafe_code)]
@@ -9,6 +9,7 @@ mod answer;
 mod config;
 mod hijack;
 mod instance;
+mod rootless;
 mod routes;
 mod serve;
 
@@ -21,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use config::{Arguments, Config};
 use instance::Taken;
+use rootless::Caller;
 
 /// Threads that run handlers: they wait, they do not compute.
 const WORKERS: usize = 2;
@@ -28,21 +30,7 @@ const WORKERS: usize = 2;
 const BLOCKING: usize = 16;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(BLOCKING)
-        .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => {
-            let result = runtime.block_on(run(arguments));
-            runtime.shutdown_background();
-            result
-        }
-        Err(error) => Err(error.into()),
-    };
-    match result {
+    match begin(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error);
@@ -51,19 +39,35 @@ fn main() -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stderr, reason = "standard error is the daemon's log")]
-fn complain(error: &anyhow::Error) {
-    eprintln!("atolld: {error:#}");
-}
-
-async fn run(arguments: Arguments) -> Result<()> {
-    let config = Config::load(&arguments)?;
+/// What has to happen while there is one thread only, then everything else.
+fn begin(arguments: &Arguments) -> Result<()> {
+    let caller = Caller::current();
+    let config = Config::load(arguments, caller)?;
     init_log();
     let _lock = match instance::lock(&config.run)? {
         Ok(lock) => lock,
         // Two clients started one at the same time: the other one answers.
         Err(Taken) => return Ok(()),
     };
+    if !caller.is_root() {
+        rootless::enter(caller, &config.run)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(run(config));
+    runtime.shutdown_background();
+    result
+}
+
+#[allow(clippy::print_stderr, reason = "standard error is the daemon's log")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("atolld: {error:#}");
+}
+
+async fn run(config: Config) -> Result<()> {
     let engine = Engine::open(config.settings()?).await.context("opening the state")?;
     let listener = instance::listen(&config.socket())?;
     tracing::info!(socket = %config.socket().display(), root = %config.root.display(), "ready");

@@ -10,8 +10,11 @@ use atoll_store::Store;
 use crate::db::Db;
 use crate::entry::Entry;
 use crate::events::Events;
-use crate::runtime::ContainerDriver;
+use crate::runtime::{ContainerDriver, Driver, Fingerprint};
 use crate::{Error, EventStream, Settings, host};
+
+/// Name of the folder with the workloads' run folders.
+pub(crate) const RUN_FOLDERS: &str = "w";
 
 /// One host's truth. Clones share it.
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) registry: RwLock<Registry>,
     pub(crate) volumes: Mutex<crate::volume::Volumes>,
     pub(crate) networks: crate::network::Networks,
+    pub(crate) fingerprint: Fingerprint,
     info: Info,
 }
 
@@ -48,6 +52,8 @@ pub struct Info {
     pub root: PathBuf,
     /// The cgroup below which workloads get theirs.
     pub cgroup_parent: String,
+    /// Whether an ordinary user runs it.
+    pub rootless: bool,
 }
 
 impl Engine {
@@ -63,6 +69,13 @@ impl Engine {
             host::blocking(move || open_state(&settings)).await?
         };
         let driver = ContainerDriver::new(settings.shim.clone(), info.cgroup_parent.clone());
+        let fingerprint = {
+            let driver = driver.clone();
+            host::blocking(move || driver.fingerprint()).await
+        };
+        for warning in &fingerprint.warnings {
+            tracing::warn!("{warning}");
+        }
         let volumes = Mutex::new(crate::volume::Volumes::load(&db)?);
         let shared = Shared {
             settings,
@@ -73,6 +86,7 @@ impl Engine {
             registry: RwLock::default(),
             volumes,
             networks: crate::network::Networks::new(&info.id)?,
+            fingerprint,
             info,
         };
         let engine = Self { shared: Arc::new(shared) };
@@ -84,6 +98,20 @@ impl Engine {
     #[must_use]
     pub fn info(&self) -> Info {
         self.shared.info.clone()
+    }
+
+    /// What the owner of this host should know of it: sentences.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.shared.fingerprint.warnings.clone();
+        warnings.extend(self.network_warnings());
+        warnings
+    }
+
+    /// Whether workloads have control groups: without, nothing is limited, counted or paused.
+    #[must_use]
+    pub fn has_control_groups(&self) -> bool {
+        self.shared.fingerprint.control_groups
     }
 
     /// Events since a time (none: from now on), and all that follow.
@@ -168,7 +196,7 @@ impl Engine {
 
     /// The folder of a workload that is gone at reboot: its supervisor's socket and records.
     pub(crate) fn run_folder(&self, id: &WorkloadId) -> PathBuf {
-        self.shared.settings.run.join("w").join(id.as_str())
+        self.shared.settings.run.join(RUN_FOLDERS).join(id.as_str())
     }
 }
 
@@ -190,13 +218,15 @@ fn open_state(settings: &Settings) -> Result<(Db, Store, Info), Error> {
     let fresh: [u8; 4] = host::random()?;
     let id = db.meta_or_insert("root", || format!("{:08x}", u32::from_be_bytes(fresh)))?;
     let configured = settings.cgroup_parent.clone();
-    let cgroup_parent = db.meta_or_insert("cgroup", || configured.unwrap_or_else(|| default_parent(&id)))?;
-    Ok((db, store, Info { id, root: settings.root.clone(), cgroup_parent }))
+    let rootless = settings.rootless;
+    let cgroup_parent = db.meta_or_insert("cgroup", || configured.unwrap_or_else(|| default_parent(&id, rootless)))?;
+    Ok((db, store, Info { id, root: settings.root.clone(), cgroup_parent, rootless }))
 }
 
 /// Where workloads go when nobody said otherwise. Under systemd the daemon may have been started from any login, whose
-/// cgroup goes with it, so the place is absolute; elsewhere (a sandbox, another container) it is below the daemon's
-/// own cgroup, because the rest of the tree is somebody else's.
-fn default_parent(id: &str) -> String {
-    if Path::new("/run/systemd/system").is_dir() { format!("/atoll-{id}") } else { format!("atoll-{id}") }
+/// cgroup goes with it, so the place is absolute; elsewhere (a sandbox, another container, an ordinary user's part) it is
+/// below the daemon's own cgroup, because the rest of the tree is somebody else's.
+fn default_parent(id: &str, rootless: bool) -> String {
+    let absolute = !rootless && Path::new("/run/systemd/system").is_dir();
+    if absolute { format!("/atoll-{id}") } else { format!("atoll-{id}") }
 }

@@ -170,8 +170,7 @@ impl Engine {
     }
 
     /// What the owner of this host should know of its network: sentences.
-    #[must_use]
-    pub fn network_warnings(&self) -> Vec<String> {
+    pub(crate) fn network_warnings(&self) -> Vec<String> {
         self.shared.networks.state().warnings.clone()
     }
 }

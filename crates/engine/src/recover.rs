@@ -17,8 +17,23 @@ use atoll_model::{Exit, Phase, Transition, Workload};
 
 use crate::db::LastRun;
 use crate::entry::Entry;
-use crate::runtime::{Driver, Handle, Recovered, State};
+use crate::engine::RUN_FOLDERS;
+use crate::runtime::{self, Driver, Handle, ProcessRecord, Recovered, State};
 use crate::{Engine, Error, host};
+
+/// One process of each workload that runs, though the engine that started it may be gone. Whoever is to open an engine on this
+/// run folder learns from them where the workloads are.
+///
+/// # Errors
+/// When the folder or a record in it cannot be read.
+pub fn live_processes(run: &Path) -> Result<Vec<ProcessRecord>, Error> {
+    let folder = run.join(RUN_FOLDERS);
+    let mut live = Vec::new();
+    for name in names_in(&folder)? {
+        live.extend(runtime::live_process(&folder.join(name))?);
+    }
+    Ok(live)
+}
 
 impl Engine {
     /// Makes memory, disk and processes agree.
@@ -112,11 +127,11 @@ impl Engine {
     async fn delete_orphans(&self, known: &HashSet<String>, roots: &HashSet<String>) -> Result<(), Error> {
         let settings = &self.shared.settings;
         let mut orphans: HashSet<String> = roots.difference(known).cloned().collect();
-        for folder in [settings.root.join("workloads"), settings.run.join("w")] {
+        for folder in [settings.root.join("workloads"), settings.run.join(RUN_FOLDERS)] {
             orphans.extend(names_in(&folder)?.into_iter().filter(|name| !known.contains(name)));
         }
         for id in orphans {
-            let run = settings.run.join("w").join(&id);
+            let run = settings.run.join(RUN_FOLDERS).join(&id);
             if run.exists() {
                 self.shared.driver.destroy(&run).await?;
             }

@@ -19,6 +19,9 @@ pub struct Settings {
     pub log: LogLimits,
     /// How registries are spoken to.
     pub registries: Registries,
+    /// Whether an ordinary user runs the engine, as root of a user namespace: its networks and control groups are those that
+    /// such a user can have.
+    pub rootless: bool,
 }
 
 /// How much of each workload's output is kept.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use atoll_model::{Draft, ImageRef, MountSource, Phase, Volume, Workload, WorkloadId, check_name, suggest_name};
+use atoll_model::{Draft, ImageRef, MountSource, Phase, Resources, Volume, Workload, WorkloadId, check_name, suggest_name};
 use atoll_store::failpoint;
 
 use crate::db::{Change, When};
@@ -54,6 +54,7 @@ impl Engine {
 
     async fn define(&self, workload: Workload, image: &ImageView) -> Result<Created, Error> {
         let id = workload.id.clone();
+        let warnings = if self.has_control_groups() { Vec::new() } else { discarded(&workload.resources) };
         let entry = Arc::new(Entry::new(workload, Phase::CREATED));
         self.register(&entry)?;
         let engine = self.clone();
@@ -65,7 +66,7 @@ impl Engine {
         }
         tracing::debug!(id = %id.short(), image = %image.id, "created");
         self.say(&entry, "create", &[]);
-        Ok(Created { id, warnings: Vec::new() })
+        Ok(Created { id, warnings })
     }
 
     /// The record first: from then on a killed daemon's successor knows what belongs to it.
@@ -201,5 +202,35 @@ impl Engine {
             execs: entry.execs(|execs| execs.keys().cloned().collect()),
             log: self.folder(&entry.id),
         }
+    }
+}
+
+/// Sentences about limits that cannot be kept without control groups.
+fn discarded(resources: &Resources) -> Vec<String> {
+    let Resources { memory, memory_swap, memory_reservation, pids, .. } = resources;
+    let Resources { nano_cpus, cpu_quota, cpu_period, cpu_shares, cpuset_cpus, cpuset_mems, .. } = resources;
+    let memory = memory.is_some() || memory_swap.is_some() || memory_reservation.is_some();
+    let time = nano_cpus.is_some() || cpu_quota.is_some() || cpu_period.is_some() || cpu_shares.is_some();
+    let kinds = [
+        (memory, "memory"),
+        (time, "processor time"),
+        (cpuset_cpus.is_some() || cpuset_mems.is_some(), "processors or memory nodes"),
+        (pids.is_some(), "tasks"),
+    ];
+    let sentence = |kind| format!("the limit of {kind} is discarded: no control groups are delegated to this user");
+    kinds.into_iter().filter(|(asked, _)| *asked).map(|(_, kind)| sentence(kind)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_limit_is_said_to_be_discarded_once() {
+        let resources = Resources { memory: Some(1), memory_swap: Some(2), pids: Some(3), ..Resources::default() };
+        let said = discarded(&resources);
+        assert_eq!(said.len(), 2);
+        assert!(said[0].contains("memory") && said[1].contains("tasks"), "{said:?}");
+        assert!(discarded(&Resources::default()).is_empty());
     }
 }

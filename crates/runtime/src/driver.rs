@@ -26,7 +26,7 @@ pub trait Driver: Send + Sync {
     /// What this wall can do at all. What it cannot is refused as unsupported, never pretended.
     fn capabilities(&self) -> Capabilities;
 
-    /// Whether this host can do it now, and if not, what is missing. Reads files; quick.
+    /// Whether this host can do it now, and if not, what is missing. Reads files and tries to make a control group; quick.
     fn fingerprint(&self) -> Fingerprint;
 
     /// Makes a workload ready: everything but its program runs.
@@ -68,11 +68,15 @@ pub struct Capabilities {
     pub snapshot: bool,
 }
 
-/// What a host lacks for a wall; nothing is missing when the list is empty.
+/// What a host lacks for a wall.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Each a sentence that says what to do.
+    /// Without which nothing runs; each a sentence that says what to do.
     pub missing: Vec<String>,
+    /// What runs less well than it could, and why; sentences too.
+    pub warnings: Vec<String>,
+    /// Whether workloads get control groups: without, nothing is limited, counted or paused.
+    pub control_groups: bool,
 }
 
 /// Everything a driver needs to know about one run of a workload.

@@ -20,9 +20,9 @@ mod stream;
 pub use atoll_wall::launch::{LogPlan, Root, Size, Streams};
 pub use atoll_wall::log::Stream;
 pub use atoll_wall::message::{Attach, Event, State, Target};
-pub use atoll_wall::record::Ended;
+pub use atoll_wall::record::{Ended, ProcessRecord};
 
-pub use container::ContainerDriver;
+pub use container::{ContainerDriver, live_process};
 pub use driver::{Capabilities, Driver, ExecPlan, Fingerprint, Plan, Recovered, ResolvedMount, ResolvedSource};
 pub use error::{Error, ErrorKind};
 pub use events::Events;

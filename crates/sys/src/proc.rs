@@ -3,6 +3,9 @@
 //! A process is the same one only when its number, its start time and the kernel's boot id agree.
 
 use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Mode, OFlags};
 
 /// Where the kernel keeps the identifier of this boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -31,6 +34,35 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
 /// As [`start_time`].
 pub fn state_and_start(pid: i32) -> io::Result<(char, u64)> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat"))?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// A descriptor of a namespace (`user`, `net`… as below `/proc/<pid>/ns`) of the process that was started at `start_time`.
+///
+/// # Errors
+/// `ESRCH` when it has ended, also when another one has its number; `EACCES` for a process of somebody else.
+pub fn namespace(pid: i32, start_time: u64, kind: &str) -> io::Result<OwnedFd> {
+    // The folder stays that of one process, whoever gets the number next.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let process = rustix::fs::open(format!("/proc/{pid}"), flags | OFlags::DIRECTORY, Mode::empty())?;
+    let stat = rustix::fs::openat(&process, "stat", flags, Mode::empty())?;
+    let stat = parse_stat(&io::read_to_string(std::fs::File::from(stat))?);
+    if stat.is_none_or(|(_, started)| started != start_time) {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(rustix::fs::openat(&process, format!("ns/{kind}"), flags, Mode::empty())?)
+}
+
+/// The processes in the pid namespace of this one, as far as the caller may look at them.
+///
+/// # Errors
+/// `ENOENT` when there is no such process.
+pub fn sharing_pid_namespace(pid: i32) -> io::Result<Vec<i32>> {
+    let of = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+    let wanted = of(pid)?;
+    let all = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    let mut sharing: Vec<i32> = all.filter(|pid| of(*pid).is_ok_and(|namespace| namespace == wanted)).collect();
+    sharing.sort_unstable();
+    Ok(sharing)
 }
 
 /// The name in field 2 may hold anything, brackets and blanks too: what counts follows the last bracket.
@@ -70,6 +102,10 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(start_time(pid).unwrap() > 0);
         assert_eq!(boot_id().unwrap().len(), 36);
+        assert!(sharing_pid_namespace(pid).unwrap().contains(&pid));
+        let start = start_time(pid).unwrap();
+        assert!(namespace(pid, start, "user").is_ok());
+        assert_eq!(namespace(pid, start + 1, "user").unwrap_err().raw_os_error(), Some(libc::ESRCH));
         // The harness has threads.
         std::thread::scope(|scope| {
             scope.spawn(|| assert!(!is_single_threaded().unwrap()));

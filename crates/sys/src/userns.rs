@@ -80,6 +80,14 @@ fn write_one(pid: i32, file: &str, helper: &str, ranges: &[Range]) -> io::Result
     }
 }
 
+/// Whether `newuidmap` and `newgidmap` are installed.
+#[must_use]
+pub fn has_mappers() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    there("newuidmap") && there("newgidmap")
+}
+
 fn run(helper: &str, pid: i32, ranges: &[Range]) -> io::Result<()> {
     let numbers = ranges.iter().flat_map(|range| [range.inside, range.outside, range.size]).map(|n| n.to_string());
     let output = Command::new(helper).arg(pid.to_string()).args(numbers).stdin(Stdio::null()).output();

@@ -80,6 +80,9 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
     let own = state.engine.info();
     let uname = rustix::system::uname();
     let memory = rustix::system::sysinfo();
+    let limits = state.engine.has_control_groups();
+    let mut security_options = vec!["name=seccomp,profile=builtin".to_owned()];
+    security_options.extend(own.rootless.then(|| "name=rootless".to_owned()));
     let v2 = atoll_sys::cgroup::Layout::read().is_ok_and(|layout| layout.is_unified());
     Ok(Json(Info {
         id: own.id,
@@ -95,16 +98,16 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
             network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
             log: vec!["local".to_owned()],
         },
-        memory_limit: true,
-        swap_limit: true,
-        cpu_cfs_period: true,
-        cpu_cfs_quota: true,
-        cpu_shares: true,
-        cpu_set: true,
-        pids_limit: true,
+        memory_limit: limits,
+        swap_limit: limits,
+        cpu_cfs_period: limits,
+        cpu_cfs_quota: limits,
+        cpu_shares: limits,
+        cpu_set: limits,
+        pids_limit: limits,
         system_time: docker::rfc3339(SystemTime::now().into()),
         logging_driver: "local".to_owned(),
-        cgroup_driver: "cgroupfs".to_owned(),
+        cgroup_driver: if limits { "cgroupfs" } else { "none" }.to_owned(),
         cgroup_version: if v2 { "2" } else { "1" }.to_owned(),
         kernel_version: uname.release().to_string_lossy().into_owned(),
         operating_system: operating_system(),
@@ -119,8 +122,8 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         default_runtime: "container".to_owned(),
         // What runs goes on without the daemon, always.
         live_restore_enabled: true,
-        warnings: state.engine.network_warnings(),
-        security_options: vec!["name=seccomp,profile=builtin".to_owned()],
+        warnings: state.engine.warnings(),
+        security_options,
         ..Info::default()
     }))
 }

@@ -3,8 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Error;
+use atoll_sys::cgroup::{Cgroup, Layout};
+use atoll_sys::userns;
+
 use crate::spec::{Bounding, Host, KernelVersion};
+use crate::{Error, Fingerprint};
 
 /// Namespaces that a container has.
 const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
@@ -21,6 +24,7 @@ pub(super) fn facts(cgroup_parent: &str, shim: &Path) -> Result<Host, Error> {
         kernel: kernel().unwrap_or(FLOOR),
         thermal: thermal(),
         protected: protected(),
+        groups: userns::groups(),
     })
 }
 
@@ -41,8 +45,37 @@ fn protected() -> bool {
     text.trim().parse::<i32>().is_ok_and(|adjustment| adjustment < 0)
 }
 
-/// What this host lacks.
-pub(super) fn missing(shim: &Path) -> Vec<String> {
+/// What this host lacks, and what it has.
+pub(super) fn fingerprint(shim: &Path, cgroup_parent: &str) -> Fingerprint {
+    let control_groups = has_control_groups(cgroup_parent);
+    let mut warnings = Vec::new();
+    if userns::groups() == 1 {
+        warnings.push(
+            "this user has no subordinate ids: images and programs with other users than root do not work. Install the package \
+             uidmap and have the administrator run: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER"
+                .to_owned(),
+        );
+    }
+    if !control_groups {
+        warnings.push(
+            "no control groups are delegated to this user: workloads run without limits and cannot be paused. Start the daemon \
+             as a service of the user's systemd on a host with control groups of version 2"
+                .to_owned(),
+        );
+    }
+    Fingerprint { missing: missing(shim), warnings, control_groups }
+}
+
+/// Whether workloads get control groups: always root's, and those of an ordinary user that are delegated.
+fn has_control_groups(parent: &str) -> bool {
+    if userns::is_privileged().unwrap_or(false) {
+        return true;
+    }
+    let Ok(layout) = Layout::read() else { return false };
+    Cgroup::at(&layout, parent, "").is_ok_and(|group| group.try_create(&layout).unwrap_or(false))
+}
+
+fn missing(shim: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     let mut need = |there: bool, sentence: String| {
         if !there {

@@ -11,6 +11,8 @@ mod recover;
 
 use std::path::{Path, PathBuf};
 
+pub use recover::live_process;
+
 use crate::{Capabilities, Driver, Error, Fingerprint, Handle, Plan, Recovered};
 
 /// Runs workloads as containers.
@@ -43,7 +45,7 @@ impl Driver for ContainerDriver {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        Fingerprint { missing: host::missing(&self.shim) }
+        host::fingerprint(&self.shim, &self.cgroup_parent)
     }
 
     async fn create(&self, plan: Plan) -> Result<Handle, Error> {

@@ -3,7 +3,7 @@
 //! ```text
 //!   socket answers ──────────────► live
 //!   ended.json ──────────────────► ended
-//!   shim.json, supervisor dead ──► kill its cgroup, remove it ──► lost
+//!   shim.json, supervisor dead ──► kill its cgroup (without one, its first process) ──► lost
 //!   neither record ──────────────► never let go
 //! ```
 
@@ -24,6 +24,8 @@ const RECORD_MAX: usize = 64 << 10;
 const TRIES: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 const SIGKILL: i32 = 9;
+/// How long a process that was killed may take to end.
+const KILLING: Duration = Duration::from_secs(10);
 
 pub(super) async fn recover(run: &Path) -> Result<Recovered, Error> {
     for _ in 0..TRIES {
@@ -67,6 +69,17 @@ pub(super) async fn destroy(run: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// A process of the workload with this run folder that is there now: its supervisor, else its first process.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn live_process(run: &Path) -> Result<Option<ProcessRecord>, Error> {
+    let Some(shim) = read::<Shim>(&run.join(record::SHIM))? else { return Ok(None) };
+    let boot = atoll_sys::proc::boot_id().map_err(Error::io("reading the boot id"))?;
+    let now = shim.boot == boot;
+    Ok([shim.shim, shim.init].into_iter().find(|process| now && is(*process)))
+}
+
 /// Whether the recorded supervisor is the process that has its number now.
 fn alive(shim: &Shim) -> Result<bool, Error> {
     let boot = atoll_sys::proc::boot_id().map_err(Error::io("reading the boot id"))?;
@@ -89,14 +102,31 @@ async fn bury(shim: &Shim) -> Result<(), Error> {
         .cgroup
         .parse()
         .map_err(|error| Error::io("reading the recorded cgroup")(io::Error::other(format!("{error}"))))?;
+    let init = shim.init;
     let buried = tokio::task::spawn_blocking(move || {
-        cgroup.kill()?;
-        cgroup.remove()
+        if cgroup.is_none() {
+            return kill(init);
+        }
+        cgroup.kill().and_then(|()| cgroup.remove()).map_err(io::Error::other)
     });
     match buried.await {
-        Ok(result) => result.map_err(|error| Error::io("removing a dead workload's cgroup")(io::Error::other(error))),
+        Ok(result) => result.map_err(Error::io("ending what a dead supervisor left")),
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// Kills the first process of a workload without a control group; the rest of its pid namespace ends with it.
+fn kill(init: ProcessRecord) -> io::Result<()> {
+    let process = match atoll_sys::pidfd::open(init.pid) {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => return Ok(()),
+        other => other?,
+    };
+    // What is open now is one process; it is the recorded one or a later one.
+    if !is(init) {
+        return Ok(());
+    }
+    atoll_sys::pidfd::kill(&process, SIGKILL)?;
+    if atoll_sys::pidfd::poll(&process, Some(KILLING))? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
 fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {

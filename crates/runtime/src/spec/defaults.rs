@@ -36,12 +36,19 @@ pub(super) fn readonly_paths() -> Vec<String> {
     READ_ONLY.iter().map(|path| (*path).to_owned()).collect()
 }
 
-/// In a network of its own a workload may use low ports and ping without privileges.
-pub(super) fn network_sysctls() -> BTreeMap<String, String> {
-    [("net.ipv4.ip_unprivileged_port_start", "0"), ("net.ipv4.ping_group_range", "0 2147483647")]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+/// Last group that the kernel takes for `ping_group_range`.
+const LAST_GROUP: u32 = 0x7fff_ffff;
+
+/// In a network of its own a workload may use low ports and ping without privileges, whichever of the `groups` it is in.
+pub(super) fn network_sysctls(groups: u32) -> BTreeMap<String, String> {
+    let last = groups.saturating_sub(1).min(LAST_GROUP);
+    [
+        ("net.ipv4.ip_unprivileged_port_start", "0".to_owned()),
+        ("net.ipv4.ping_group_range", format!("0 {last}")),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
 }
 
 /// Everything, for the privileged.

@@ -50,6 +50,8 @@ pub struct Host {
     pub thermal: Vec<String>,
     /// Whether the daemon is better protected from the out-of-memory killer than a workload should be.
     pub protected: bool,
+    /// How many groups from 0 upward there are, in the user namespace of the daemon.
+    pub groups: u32,
 }
 
 /// Devices of the host, looked up: nodes to make, and what may be done with them.
@@ -134,7 +136,7 @@ impl Error {
 pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> {
     let workload = &*plan.workload;
     let capabilities = capabilities::resolve(&workload.security, host.bounding)?;
-    let mut mounts = mounts::all(workload, &plan.mounts)?;
+    let mut mounts = mounts::all(workload, host.groups, &plan.mounts)?;
     let mut process = process(workload, &capabilities, plan.streams.terminal)?;
     process.rlimits = limits::rlimits(&workload.resources.ulimits)?;
     process.oom_score_adj = host.protected.then_some(0);
@@ -172,7 +174,7 @@ fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static st
     resources.devices =
         if security.privileged { defaults::any_device() } else { defaults::device_rules(devices.rules) };
     Ok(Linux {
-        sysctl: network.map_or_else(BTreeMap::new, |_| defaults::network_sysctls()),
+        sysctl: network.map_or_else(BTreeMap::new, |_| defaults::network_sysctls(host.groups)),
         resources: Some(resources),
         cgroups_path: format!("{}/{}", host.cgroup_parent.trim_end_matches('/'), workload.id),
         namespaces: namespaces(network),

@@ -11,8 +11,11 @@ use crate::{ResolvedMount, ResolvedSource};
 /// Size of `/dev/shm` in bytes, unless given.
 const SHM: u64 = 64 << 20;
 
-pub(super) fn all(workload: &Workload, wanted: &[ResolvedMount]) -> Result<Vec<Mount>, Error> {
-    let mut mounts = defaults(workload);
+/// Group of terminals (Debian's `tty`, as Docker has it), where there are that many groups.
+const TTY: u32 = 5;
+
+pub(super) fn all(workload: &Workload, groups: u32, wanted: &[ResolvedMount]) -> Result<Vec<Mount>, Error> {
+    let mut mounts = defaults(workload, groups);
     // What is asked for replaces a default; one for all of /dev replaces those below it too.
     mounts.retain(|default| {
         !wanted.iter().any(|wanted| {
@@ -49,14 +52,15 @@ pub(super) fn root_propagation(mounts: &[ResolvedMount]) -> &'static str {
     }
 }
 
-fn defaults(workload: &Workload) -> Vec<Mount> {
+fn defaults(workload: &Workload, groups: u32) -> Vec<Mount> {
     let view = if workload.security.privileged { "rw" } else { "ro" };
     let shm = workload.host.shm_size.unwrap_or(SHM);
+    let tty = if groups > TTY { format!(",gid={TTY}") } else { String::new() };
     let list = |options: &str| options.split(',').map(str::to_owned).collect::<Vec<_>>();
     vec![
         mount("/proc", "proc", "proc", list("nosuid,noexec,nodev")),
         mount("/dev", "tmpfs", "tmpfs", list("nosuid,strictatime,mode=755,size=65536k")),
-        mount("/dev/pts", "devpts", "devpts", list("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5")),
+        mount("/dev/pts", "devpts", "devpts", list(&format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620{tty}"))),
         mount("/sys", "sysfs", "sysfs", list(&format!("nosuid,noexec,nodev,{view}"))),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", list(&format!("{view},nosuid,noexec,nodev"))),
         mount("/dev/mqueue", "mqueue", "mqueue", list("nosuid,noexec,nodev")),

@@ -56,6 +56,7 @@ fn host() -> Host {
         kernel: KernelVersion { major: 6, minor: 1 },
         thermal: vec!["/sys/t".to_owned()],
         protected: true,
+        groups: u32::MAX,
     }
 }
 
@@ -93,6 +94,20 @@ fn privileged() {
     let linux = linux_of(|workload| workload.security.privileged = true);
     assert!(linux.seccomp.is_none() && linux.masked_paths.is_empty() && linux.readonly_paths.is_empty());
     assert!(linux.resources.expect("resources").devices.iter().all(|rule| rule.allow));
+}
+
+#[test]
+fn groups_that_there_are_not_are_not_named() {
+    let of = |groups: u32| {
+        let host = Host { groups, ..host() };
+        let spec = build(&plan(workload(|_| {}), Vec::new()), &host, Devices::default()).expect("valid");
+        let terminals = spec.mounts.iter().find(|mount| mount.typ == "devpts").expect("there is one");
+        let range = spec.linux.expect("linux").sysctl["net.ipv4.ping_group_range"].clone();
+        (terminals.options.contains(&"gid=5".to_owned()), range)
+    };
+    assert_eq!(of(u32::MAX), (true, "0 2147483647".to_owned()));
+    assert_eq!(of(65537), (true, "0 65536".to_owned()));
+    assert_eq!(of(1), (false, "0 0".to_owned()));
 }
 
 #[test]
@@ -220,7 +235,7 @@ fn tmpfs(target: &str, options: &[&str]) -> ResolvedMount {
 }
 
 fn destinations(mounts: &[ResolvedMount]) -> Vec<String> {
-    let mounts = mounts::all(&workload(|_| {}), mounts).expect("valid");
+    let mounts = mounts::all(&workload(|_| {}), u32::MAX, mounts).expect("valid");
     mounts.into_iter().map(|mount| mount.destination).collect()
 }
 
@@ -244,7 +259,7 @@ fn what_is_asked_for_replaces_defaults() {
 #[test]
 fn mount_options() {
     let check = |mount: ResolvedMount, expected: &str| {
-        let mounts = mounts::all(&workload(|_| {}), &[mount]).expect("valid");
+        let mounts = mounts::all(&workload(|_| {}), u32::MAX, &[mount]).expect("valid");
         assert_eq!(mounts.last().expect("mounts").options.join(","), expected);
     };
     check(bind("/a", Propagation::Private, true), "rbind,ro,rprivate");
@@ -255,7 +270,7 @@ fn mount_options() {
 
 #[test]
 fn mounts_that_are_refused() {
-    let check = |mount: ResolvedMount| assert!(mounts::all(&workload(|_| {}), &[mount]).is_err());
+    let check = |mount: ResolvedMount| assert!(mounts::all(&workload(|_| {}), u32::MAX, &[mount]).is_err());
     check(bind("a", Propagation::Private, false));
     check(bind("/", Propagation::Private, false));
     check(bind("/./", Propagation::Private, false));

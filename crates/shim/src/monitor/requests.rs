@@ -136,7 +136,7 @@ impl Monitor {
             }
             Request::Pause => self.freeze(true)?,
             Request::Resume => self.freeze(false)?,
-            Request::Processes => Reply::Processes { pids: self.cgroup.pids().map_err(|error| internal(&error))? },
+            Request::Processes => Reply::Processes { pids: self.processes()? },
             Request::Launch(_) | Request::Hello { .. } => return Err(not_now("a workload is there already")),
         };
         Ok(Answer::Reply(reply))
@@ -191,8 +191,12 @@ impl Monitor {
     fn signal(&self, target: &Target, signal: i32) -> Result<Reply, Failure> {
         self.check_live()?;
         let sent = match target {
+            // The end of its first process ends all of its pid namespace.
+            Target::All if signal == SIGKILL && self.cgroup.is_none() => {
+                atoll_sys::pidfd::kill(&self.sessions[0].pidfd, signal).map_err(|error| internal(&error))
+            }
             Target::All if signal == SIGKILL => self.cgroup.kill().map_err(|error| internal(&error)),
-            Target::All => self.cgroup.pids().map_err(|error| internal(&error)).map(|pids| {
+            Target::All => self.processes().map(|pids| {
                 for pid in pids {
                     // One that has ended meanwhile needs no signal.
                     let _ = atoll_sys::pidfd::open(pid).and_then(|process| atoll_sys::pidfd::kill(&process, signal));
@@ -206,12 +210,24 @@ impl Monitor {
         sent.map(|()| Reply::Done)
     }
 
+    /// Those of its control group; without one, of its pid namespace.
+    fn processes(&self) -> Result<Vec<i32>, Failure> {
+        if self.cgroup.is_none() {
+            return atoll_sys::proc::sharing_pid_namespace(self.sessions[0].pid).map_err(|error| internal(&error));
+        }
+        self.cgroup.pids().map_err(|error| internal(&error))
+    }
+
     fn freeze(&mut self, frozen: bool) -> Result<Reply, Failure> {
         if !matches!(self.stage, Stage::Running) {
             return Err(not_now("the workload does not run"));
         }
         if self.paused == frozen {
             return Err(not_now(if frozen { "the workload is paused" } else { "the workload is not paused" }));
+        }
+        if self.cgroup.is_none() {
+            let message = "the workload cannot be paused: no control groups are delegated to this user".to_owned();
+            return Err(Failure { kind: FailureKind::Unsupported, message });
         }
         self.cgroup.freeze(frozen).map_err(|error| internal(&error))?;
         self.paused = frozen;

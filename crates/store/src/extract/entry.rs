@@ -141,7 +141,8 @@ impl Extractor {
         }
         let fail = |e| refused(path, e);
         if !self.creates_as_root || attributes.uid != 0 || attributes.gid != 0 {
-            rustix::fs::fchown(&file, owner(attributes.uid), super::group(attributes.gid)).map_err(fail)?;
+            rustix::fs::fchown(&file, owner(attributes.uid), super::group(attributes.gid))
+                .map_err(|error| super::unowned(path, attributes, error))?;
         }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(attributes.mode)).map_err(fail)?;
         self.set_xattrs(&file, &attributes.xattrs, path)?;
@@ -190,7 +191,8 @@ impl Extractor {
         let fail = |e| refused(path, e);
         if !self.creates_as_root || attributes.uid != 0 || attributes.gid != 0 {
             let (uid, gid) = (owner(attributes.uid), super::group(attributes.gid));
-            rustix::fs::chownat(&*parent, last, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+            rustix::fs::chownat(&*parent, last, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|error| super::unowned(path, attributes, error))?;
         }
         self.done.dropped_xattrs += attributes.xattrs.len() as u64;
         let times = modified(attributes.time);

@@ -123,7 +123,8 @@ impl Extractor {
             let fail = |error: Errno| refused(&path, error);
             let fd = self.folders.open_for_attributes(&path).map_err(fail)?;
             if let Some(attributes) = &folder.attributes {
-                rustix::fs::fchown(&fd, owner(attributes.uid), group(attributes.gid)).map_err(fail)?;
+                rustix::fs::fchown(&fd, owner(attributes.uid), group(attributes.gid))
+                    .map_err(|error| unowned(&path, attributes, error))?;
                 rustix::fs::fchmod(&fd, Mode::from_raw_mode(attributes.mode)).map_err(fail)?;
                 self.set_xattrs(&fd, &attributes.xattrs, &path)?;
             } else {
@@ -159,6 +160,21 @@ fn refused(path: &[u8], error: Errno) -> Error {
             Error::Io { action: "write layer entry", path: shown.into(), source: error.into() }
         }
         _ => Error::Entry { path: shown, why: std::io::Error::from(error).to_string() },
+    }
+}
+
+/// The kernel's refusal to give an entry to its owner: in a user namespace there are not all of them.
+fn unowned(path: &[u8], attributes: &Attributes, error: Errno) -> Error {
+    let Attributes { uid, gid, .. } = attributes;
+    match error {
+        Errno::INVAL => Error::Entry {
+            path: show(path),
+            why: format!(
+                "it belongs to user {uid}, group {gid}, whom this daemon does not have: its user needs subordinate ids for \
+                 them (usermod --add-subuids, --add-subgids)"
+            ),
+        },
+        other => refused(path, other),
     }
 }
 
