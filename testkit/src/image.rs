@@ -65,8 +65,17 @@ impl Layer {
         archive(&self.entries)
     }
 
+    /// Gives what was added last to another user and group than root.
+    #[must_use]
+    pub fn owned_by(mut self, user: u32, group: u32) -> Self {
+        if let Some(entry) = self.entries.last_mut() {
+            entry.owner = (user, group);
+        }
+        self
+    }
+
     fn entry(mut self, name: &str, mode: u32, kind: Kind) -> Self {
-        self.entries.push(Entry { name: name.to_owned(), mode, kind });
+        self.entries.push(Entry { name: name.to_owned(), mode, kind, owner: (0, 0) });
         self
     }
 }
@@ -199,7 +208,7 @@ impl Image {
 }
 
 fn file(name: &str, content: impl Into<Vec<u8>>) -> Entry {
-    Entry { name: name.to_owned(), mode: 0o644, kind: Kind::File(content.into()) }
+    Entry { name: name.to_owned(), mode: 0o644, kind: Kind::File(content.into()), owner: (0, 0) }
 }
 
 /// The SHA-256 of `bytes` in lower-case hexadecimal.

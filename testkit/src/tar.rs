@@ -21,13 +21,15 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) mode: u32,
     pub(crate) kind: Kind,
+    /// User and group.
+    pub(crate) owner: (u32, u32),
 }
 
 /// Modification time of all entries: 2020-01-01T00:00:00Z, in seconds.
 const MODIFIED: u64 = 1_577_836_800;
 const BLOCK: usize = 512;
 
-/// The archive of `entries`, owned by root, with its two closing blocks.
+/// The archive of `entries` with its two closing blocks.
 pub(crate) fn archive<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
     let mut out = Vec::new();
     for entry in entries {
@@ -55,8 +57,8 @@ fn header(entry: &Entry, size: usize) -> [u8; BLOCK] {
     };
     put(0, 100, entry.name.as_bytes());
     put(100, 8, format!("{:07o}\0", entry.mode).as_bytes());
-    put(108, 8, b"0000000\0");
-    put(116, 8, b"0000000\0");
+    put(108, 8, format!("{:07o}\0", entry.owner.0).as_bytes());
+    put(116, 8, format!("{:07o}\0", entry.owner.1).as_bytes());
     put(124, 12, format!("{size:011o}\0").as_bytes());
     put(136, 12, format!("{MODIFIED:011o}\0").as_bytes());
     put(148, 8, b"        ");

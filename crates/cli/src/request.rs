@@ -67,6 +67,12 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     host.init = program.init.then_some(true);
     host.isolation = args.isolation.map(|_| "container".to_owned()).unwrap_or_default();
     place(&args.place, host)?;
+    for text in &args.place.publish {
+        for (port, place) in values::publish(text)? {
+            request.exposed_ports.insert(port.clone(), serde_json::json!({}));
+            host.port_bindings.entry(port).or_default().push(place);
+        }
+    }
     limits(&args.limits, host)?;
     trust(&args.trust, host)?;
     Ok(request)

@@ -85,7 +85,7 @@ impl Engine {
             events: Events::default(),
             registry: RwLock::default(),
             volumes,
-            networks: crate::network::Networks::new(&info.id)?,
+            networks: crate::network::Networks::new(&info.id, info.rootless)?,
             fingerprint,
             info,
         };

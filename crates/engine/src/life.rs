@@ -8,6 +8,7 @@ use atoll_store::{RootFs, failpoint};
 
 use crate::db::{Change, LastRun, When};
 use crate::entry::Entry;
+use crate::network::Place;
 use crate::runtime::{self, Driver, Event, Handle, LogPlan, Plan, Size, Streams, Target};
 use crate::{Engine, Error, WaitCondition, host};
 
@@ -79,10 +80,14 @@ impl Engine {
             host::make_folder(&run)?;
             let limits = engine.shared.settings.log;
             let place = engine.connect(&workload, &run)?;
-            let (network, endpoint) = place.map_or((None, None), |(network, endpoint)| (Some(network), Some(endpoint)));
+            let (network, endpoint, helper) = match place {
+                Some(Place { namespace, endpoint, helper }) => (Some(namespace), Some(endpoint), helper),
+                None => (None, None, None),
+            };
             Ok(Plan {
                 mounts: engine.resolve_mounts(&workload, &folder, endpoint.as_ref())?,
                 network,
+                helper,
                 root: crate::mounts::overlay(root, workload.life.auto_remove)?,
                 streams: Streams {
                     terminal: workload.command.terminal.then(Size::default),

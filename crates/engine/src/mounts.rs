@@ -118,6 +118,8 @@ fn etc_files(workload: &Workload, endpoint: Option<&Endpoint>) -> [(&'static str
         Network::Bridge(_) => {
             let reachable = resolvers.as_deref().and_then(reachable_resolvers);
             let reachable = reachable.or_else(|| read(UPSTREAM_RESOLV_CONF).as_deref().and_then(reachable_resolvers));
+            let forwarded = || endpoint?.resolver.map(|resolver| format!("nameserver {resolver}\n"));
+            let reachable = reachable.or_else(forwarded);
             (reachable, hosts(hostname, endpoint))
         }
     };

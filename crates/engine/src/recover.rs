@@ -16,8 +16,8 @@ use std::sync::Arc;
 use atoll_model::{Exit, Phase, Transition, Workload};
 
 use crate::db::LastRun;
-use crate::entry::Entry;
 use crate::engine::RUN_FOLDERS;
+use crate::entry::Entry;
 use crate::runtime::{self, Driver, Handle, ProcessRecord, Recovered, State};
 use crate::{Engine, Error, host};
 

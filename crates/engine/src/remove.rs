@@ -79,7 +79,8 @@ impl Engine {
         }
         failpoint::hit("remove.after-root");
         let settings = &self.shared.settings;
-        for folder in [settings.root.join("workloads").join(id), settings.run.join(crate::engine::RUN_FOLDERS).join(id)] {
+        for folder in [settings.root.join("workloads").join(id), settings.run.join(crate::engine::RUN_FOLDERS).join(id)]
+        {
             if let Err(error) = std::fs::remove_dir_all(&folder)
                 && error.kind() != std::io::ErrorKind::NotFound
             {

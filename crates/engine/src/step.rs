@@ -63,6 +63,7 @@ impl Engine {
             root: crate::mounts::overlay(root, true)?,
             mounts: step.mounts,
             network: None,
+            helper: None,
             streams: Streams { terminal: None, stdin: false, stdin_once: false },
             log: LogPlan { folder: folder.clone(), file_bytes: limits.file_bytes, files: limits.files },
             run,

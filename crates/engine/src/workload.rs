@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use atoll_model::{Draft, ImageRef, MountSource, Phase, Resources, Volume, Workload, WorkloadId, check_name, suggest_name};
+use atoll_model::{
+    Draft, ImageRef, MountSource, Network, Phase, Resources, Volume, Workload, WorkloadId, check_name, suggest_name,
+};
 use atoll_store::failpoint;
 
 use crate::db::{Change, When};
@@ -54,7 +56,7 @@ impl Engine {
 
     async fn define(&self, workload: Workload, image: &ImageView) -> Result<Created, Error> {
         let id = workload.id.clone();
-        let warnings = if self.has_control_groups() { Vec::new() } else { discarded(&workload.resources) };
+        let warnings = self.unkept(&workload)?;
         let entry = Arc::new(Entry::new(workload, Phase::CREATED));
         self.register(&entry)?;
         let engine = self.clone();
@@ -67,6 +69,24 @@ impl Engine {
         tracing::debug!(id = %id.short(), image = %image.id, "created");
         self.say(&entry, "create", &[]);
         Ok(Created { id, warnings })
+    }
+
+    /// What of a workload's wishes is not kept, in sentences; what may not be left out is refused.
+    fn unkept(&self, workload: &Workload) -> Result<Vec<String>, Error> {
+        let mut warnings = if self.has_control_groups() { Vec::new() } else { discarded(&workload.resources) };
+        if !workload.host.ports.is_empty() {
+            if !self.info().rootless {
+                let message =
+                    "HostConfig.PortBindings is not supported by Atoll yet for the daemon of root: leave it out";
+                return Err(Error::Unsupported(message.to_owned()));
+            }
+            match workload.host.network {
+                Network::Host => warnings.push("Published ports are discarded when using host network mode".to_owned()),
+                Network::None => warnings.push("Published ports are discarded without a network".to_owned()),
+                Network::Bridge(_) => {}
+            }
+        }
+        Ok(warnings)
     }
 
     /// The record first: from then on a killed daemon's successor knows what belongs to it.

@@ -9,6 +9,7 @@
 mod event;
 mod life;
 mod names;
+mod port;
 mod resources;
 mod security;
 mod sentence;
@@ -20,6 +21,7 @@ mod workload;
 pub use event::{Actor, Event, EventKind};
 pub use life::{Exit, Phase, Refused, Transition, next};
 pub use names::{ID_HEX_LENGTH, InvalidName, ShortId, WorkloadId, check_name, suggest_name};
+pub use port::{PortBinding, Protocol};
 pub use resources::{Device, Resources, Ulimit};
 pub use security::{Seccomp, Security};
 pub use sentence::sentence;

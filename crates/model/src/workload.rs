@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use atoll_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Mount, Resources, Security, Timestamp, WorkloadId};
+use crate::{Mount, PortBinding, Resources, Security, Timestamp, WorkloadId};
 
 /// Everything that was asked for. It does not change while the workload exists, but for its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,6 +142,8 @@ pub struct Host {
     pub domainname: String,
     /// What it sees of networks.
     pub network: Network,
+    /// Its ports that answer on the host.
+    pub ports: Vec<PortBinding>,
     /// Size of `/dev/shm` in bytes; none is 64 MiB.
     pub shm_size: Option<u64>,
 }

@@ -18,7 +18,7 @@ use crate::{Error, Ipv4Net, Network, Settings, filter};
 /// Whether this host passes packets on (ip-sysctl.rst); what we change of it stays.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 /// What a workload's interface is called, as everywhere.
-const INSIDE: &str = "eth0";
+pub(crate) const INSIDE: &str = "eth0";
 /// Characters of a workload's id in the name of its end on the host.
 const VETH_ID_CHARS: usize = 12;
 /// The loopback of a new namespace is its first interface.
@@ -201,7 +201,7 @@ pub fn remove(settings: &Settings, networks: &[Network]) -> Result<(), Error> {
 }
 
 /// A locally administered hardware address that is as unique as the address it is made of.
-fn mac_of(address: Ipv4Addr) -> Mac {
+pub(crate) fn mac_of(address: Ipv4Addr) -> Mac {
     let [a, b, c, d] = address.octets();
     [0x02, 0x42, a, b, c, d]
 }

@@ -1,4 +1,4 @@
-//! Networks of one host: values, pure plans ([`address`], [`filter`]) and their execution ([`ensure`], [`attach`]).
+//! Networks of one host: values, pure plans ([`address`], [`filter`], [`user`]) and their execution ([`ensure`], [`attach`]).
 //!
 //! A root's id gives the names of its bridge and its nftables table. What a host has of ours is made when a workload needs
 //! it and checked each time; nobody else's bridge, rule or policy is touched. Published ports, DNS, IPv6 and networks that
@@ -9,6 +9,7 @@
 pub mod address;
 mod bridge;
 pub mod filter;
+pub mod user;
 
 use std::net::Ipv4Addr;
 
@@ -50,6 +51,17 @@ pub enum Error {
     /// Something else has the name of a bridge of ours.
     #[error("interface {0:?} is not our bridge: remove it, or use --network host or none")]
     NotABridge(String),
+    /// No program connects an ordinary user's workloads.
+    #[error(
+        "neither pasta nor slirp4netns is installed to connect an ordinary user's containers: install the package passt or \
+         slirp4netns, or use --network none or host"
+    )]
+    NoHelper,
+    /// The device that such a program needs is closed to us.
+    #[error(
+        "cannot open /dev/net/tun to connect an ordinary user's containers: open it to the user, or use --network none or host"
+    )]
+    Tun(#[source] std::io::Error),
     /// No network namespace could be made.
     #[error("cannot make a network namespace")]
     Namespace(#[source] std::io::Error),

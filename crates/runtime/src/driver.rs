@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atoll_model::{Propagation, Workload};
-use atoll_wall::launch::{LogPlan, Root, Size, Streams};
+use atoll_wall::launch::{LogPlan, NetworkHelper, Root, Size, Streams};
 use atoll_wall::message::{Attach, State};
 use atoll_wall::record::Ended;
 
@@ -90,6 +90,8 @@ pub struct Plan {
     pub mounts: Vec<ResolvedMount>,
     /// The network namespace that it joins, when its network is a bridge.
     pub network: Option<OwnedFd>,
+    /// Who connects that namespace, where it is not connected already.
+    pub helper: Option<NetworkHelper>,
     /// Its standard streams.
     pub streams: Streams,
     /// Where its output is kept; the folder exists.

@@ -17,7 +17,7 @@ pub mod log;
 pub mod spec;
 mod stream;
 
-pub use atoll_wall::launch::{LogPlan, Root, Size, Streams};
+pub use atoll_wall::launch::{LogPlan, NetworkHelper, Root, Size, Streams};
 pub use atoll_wall::log::Stream;
 pub use atoll_wall::message::{Attach, Event, State, Target};
 pub use atoll_wall::record::{Ended, ProcessRecord};

@@ -11,6 +11,8 @@ use atoll_sys::cgroup::Cgroup;
 use atoll_wall::launch::LogPlan;
 use serde::{Deserialize, Serialize};
 
+use crate::network::Connected;
+
 /// The program executes itself through this link, and so stays on its read-only mount.
 const SELF: &CStr = c"/proc/self/exe";
 
@@ -45,6 +47,8 @@ pub(crate) struct Fds {
     pub(crate) start: OwnedFd,
     pub(crate) log: OwnedFd,
     pub(crate) streams: StreamFds,
+    /// Who connects the workload to the network.
+    pub(crate) helper: Option<Connected>,
 }
 
 /// Our ends of the workload's streams.
@@ -69,6 +73,7 @@ struct Document {
     start: i32,
     log_file: i32,
     streams: StreamNumbers,
+    helper: Option<i32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -103,6 +108,7 @@ pub(crate) fn give(short: &str, state: &State) -> Result<()> {
                 StreamNumbers::Pipes(stdin.as_ref().map(keep).transpose()?, keep(stdout)?, keep(stderr)?)
             }
         },
+        helper: fds.helper.as_ref().map(|helper| keep(helper.as_fd())).transpose()?,
     };
     let memory = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::empty())?;
     let mut memory = std::fs::File::from(memory);
@@ -140,6 +146,7 @@ pub(crate) fn take(number: i32) -> Result<State> {
             start: take(document.start)?,
             log: take(document.log_file)?,
             streams,
+            helper: document.helper.map(take).transpose()?.map(Connected::from_fd),
         },
     })
 }

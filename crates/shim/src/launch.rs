@@ -18,6 +18,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
 use crate::handover::{self, Fds, State, StreamFds};
+use crate::network::{self, Connected};
 use crate::{failure, logfile};
 
 /// Connections that wait to be accepted.
@@ -72,13 +73,13 @@ fn send(control: &OwnedFd, reply: &Reply) -> Result<()> {
 fn make(launch: Launch, control: OwnedFd) -> Result<(State, i32), (Failure, OwnedFd)> {
     match prepare(launch) {
         Ok(prepared) => {
-            let Prepared { id, run, stdin_once, log, log_file, listener, created, streams } = prepared;
+            let Prepared { id, run, stdin_once, log, log_file, listener, created, streams, helper } = prepared;
             let Created { pid, pidfd, start, cgroup, .. } = created;
             let Some(start) = start else {
                 let message = "the container cannot be started by its creator".to_owned();
                 return Err((Failure { kind: FailureKind::Internal, message }, control));
             };
-            let fds = Fds { control, listener, pidfd, start: start.into_fd(), log: log_file, streams };
+            let fds = Fds { control, listener, pidfd, start: start.into_fd(), log: log_file, streams, helper };
             Ok((State { id, pid, cgroup, run, stdin_once, log, fds }, pid))
         }
         Err(failure) => Err((failure, control)),
@@ -95,6 +96,7 @@ struct Prepared {
     listener: OwnedFd,
     created: Created,
     streams: StreamFds,
+    helper: Option<Connected>,
 }
 
 fn prepare(launch: Launch) -> Result<Prepared, Failure> {
@@ -104,6 +106,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
     let listener = listen(&launch.run).map_err(io)?;
     let (log, log_file) = logfile::open(launch.log.clone()).map_err(io)?;
     let (stdio, ours) = streams(launch.streams).map_err(io)?;
+    let helper = launch.helper.as_ref().map(|helper| network::connect(helper, &launch.run)).transpose()?;
     let root = match launch.root {
         Root::Folder { path } => RootSource::Path(path),
         Root::Overlay { base, lower, upper, work, volatile } => {
@@ -141,6 +144,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         listener,
         created,
         streams,
+        helper,
     })
 }
 

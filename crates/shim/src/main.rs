@@ -17,6 +17,7 @@ mod init;
 mod launch;
 mod logfile;
 mod monitor;
+mod network;
 
 use std::process::ExitCode;
 

@@ -22,6 +22,25 @@ pub struct Launch {
     pub log: LogPlan,
     /// The run folder: socket, records. The daemon made it.
     pub run: PathBuf,
+    /// Who connects it to the network, where the host's kernel does not.
+    #[serde(default)]
+    pub helper: Option<NetworkHelper>,
+}
+
+/// A program of the host that carries a workload's packets for as long as the workload is there. It finds the workload's
+/// network namespace on descriptor 0 and starts in the run folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkHelper {
+    /// Its path on the host.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// What it says on descriptor 1 once the workload is connected.
+    pub ready: String,
+    /// Its socket for requests, relative to the run folder.
+    pub socket: Option<String>,
+    /// Requests in JSON, one on each connection, which are answered with an `error` where they cannot be done.
+    pub requests: Vec<String>,
 }
 
 /// `name`, `uid`, each with `:group` or `:gid`, as in an image's configuration; empty is root. Names are looked up in

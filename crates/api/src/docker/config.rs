@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::ports::PortMap;
+
 /// `ContainerConfig` with `HostConfig` and `NetworkingConfig`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -60,6 +62,7 @@ pub struct HostConfig {
     pub mounts: Vec<MountRequest>,
     pub tmpfs: BTreeMap<String, String>,
     pub network_mode: String,
+    pub port_bindings: BTreeMap<String, Vec<PortMap>>,
     pub auto_remove: bool,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,

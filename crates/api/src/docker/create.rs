@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::bad::{BadRequest, parse};
 use super::config::{CreateRequest, HostConfig, StrSlice, UlimitRequest};
-use super::{mounts, refuse, security};
+use super::{mounts, ports, refuse, security};
 
 /// The network of those that name none.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -57,6 +57,7 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
             hostname: request.hostname.clone(),
             domainname: request.domainname.clone(),
             network,
+            ports: ports::bindings(&request.host_config.port_bindings)?,
             shm_size: shm,
         },
         labels: request.labels.clone(),

@@ -122,7 +122,6 @@ fn what_there_is_not_is_refused_by_name() {
     };
     check(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck");
     check(json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy");
-    check(json!({"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}}), "HostConfig.PortBindings");
     check(json!({"HostConfig": {"PublishAllPorts": true}}), "HostConfig.PublishAllPorts");
     check(json!({"HostConfig": {"Links": ["a"]}}), "HostConfig.Links");
     check(json!({"HostConfig": {"CgroupParent": "/x"}}), "HostConfig.CgroupParent");

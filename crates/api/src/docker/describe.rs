@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::{Mount, MountSource, Network, Phase, Propagation, Stdin, Timestamp, Workload};
+use atoll_model::{Mount, MountSource, Network, Phase, PortBinding, Propagation, Stdin, Timestamp, Workload};
 use serde_json::json;
 
 use super::config::{DeviceMapping, HostConfig, UlimitRequest};
@@ -12,7 +12,7 @@ use super::container::{
     ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
     NetworkSettings, NetworkSettingsSummary, State,
 };
-use super::{human, mounts, security, time};
+use super::{human, mounts, ports, security, time};
 
 /// What the engine knows beyond the workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Extras {
     pub sizes: Option<(u64, u64)>,
     /// Where it is on its network, while it runs.
     pub endpoint: EndpointSettings,
+    /// Its ports that answer on the host, while it runs.
+    pub ports: Vec<PortBinding>,
     /// Its exec sessions.
     pub execs: Vec<String>,
     /// Why its last start failed.
@@ -44,7 +46,7 @@ pub fn summary(workload: &Workload, phase: &Phase, extras: &Extras, now: Timesta
         image_id: workload.image.id.to_string(),
         command: command_line(&workload.command.args()),
         created: workload.created.seconds(),
-        ports: Vec::new(),
+        ports: ports::listed(exposed(workload, extras), &extras.ports),
         labels: workload.labels.clone(),
         state: phase.status().to_owned(),
         status: status(phase, now),
@@ -81,12 +83,18 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         size_root_fs: extras.sizes.map(|(_, all)| all),
         config: config(workload),
         network_settings: NetworkSettings {
+            ports: ports::answering(exposed(workload, extras), &extras.ports),
             ip_address: extras.endpoint.ip_address.clone(),
             networks: networks(network, &extras.endpoint),
             ..NetworkSettings::default()
         },
         ..ContainerInspect::default()
     }
+}
+
+/// Ports that could be reached: none while it is on no network.
+fn exposed<'a>(workload: &'a Workload, extras: &Extras) -> &'a [String] {
+    if extras.endpoint.ip_address.is_empty() { &[] } else { &workload.command.exposed_ports }
 }
 
 /// A network as `NetworkMode` names it.
@@ -225,6 +233,7 @@ fn host_config(workload: &Workload) -> HostConfig {
     HostConfig {
         binds: mounts::binds(&workload.mounts),
         network_mode: network_mode(&workload.host.network).to_owned(),
+        port_bindings: ports::asked(&workload.host.ports),
         auto_remove: workload.life.auto_remove,
         cap_add: trust.cap_add.clone(),
         cap_drop: trust.cap_drop.clone(),

@@ -23,6 +23,7 @@ mod frame;
 mod human;
 mod image;
 mod mounts;
+mod ports;
 mod refuse;
 mod security;
 mod system;
@@ -47,6 +48,7 @@ pub use filters::{Filters, InvalidFilter, check_pattern};
 pub use frame::{FrameDecoder, FrameError, HEADER_LENGTH, STDERR, STDIN, STDOUT, header};
 pub use human::{duration, size};
 pub use image::{DeleteItem, HistoryItem, ImageConfigView, ImageInspect, ImageSummary, Metadata, RootFs};
+pub use ports::PortMap;
 pub use system::{
     Component, DiskUsage, EventActor, EventMessage, EventQuery, Info, Ipam, NetworkInspect, Plugins, Runtime, Version,
     event_message, matches_event,

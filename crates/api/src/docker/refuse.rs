@@ -82,7 +82,6 @@ mod tests {
     #[test]
     fn wishes_are_refused() {
         check("RestartPolicy", &json!({"Name": "always"}), true);
-        check("PortBindings", &json!({"80/tcp": [{"HostPort": ""}]}), true);
         check("LogConfig", &json!({"Type": "syslog"}), true);
         check("LogConfig", &json!({"Type": "", "Config": {"max-size": "1m"}}), true);
         check("UsernsMode", &json!("host"), true);

@@ -144,6 +144,9 @@ pub(crate) struct PlaceArgs {
     /// Its network: bridge, none or host
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub(crate) network: Option<String>,
+    /// Let a port answer on the host: only for an ordinary user's daemon so far
+    #[arg(short, long, value_name = "[[IP:]HOST:]PORT[/PROTOCOL]")]
+    pub(crate) publish: Vec<String>,
     /// Mount a folder of the host or a volume
     #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
     pub(crate) volume: Vec<String>,

@@ -1,6 +1,8 @@
 //! Values of flags in the forms that Docker has for them.
 
-use atoll_api::docker::{BindOptions, DeviceMapping, MountRequest, TmpfsOptions, UlimitRequest, VolumeOptions};
+use atoll_api::docker::{
+    BindOptions, DeviceMapping, MountRequest, PortMap, TmpfsOptions, UlimitRequest, VolumeOptions,
+};
 
 /// Longest line of an environment or label file.
 const LINE_MAX: usize = 1 << 20;
@@ -26,6 +28,9 @@ pub(crate) enum BadValue {
     /// Not a device.
     #[error("invalid device {0:?}: write HOST[:INSIDE[:rwm]]")]
     Device(String),
+    /// Not a port.
+    #[error("invalid port {0:?}: write [[IP:]HOST:]PORT[/PROTOCOL], each PORT a number or a range")]
+    Port(String),
     /// Not a filter.
     #[error("invalid filter {0:?}: write KEY=VALUE")]
     Filter(String),
@@ -96,6 +101,36 @@ pub(crate) fn device(text: &str) -> Result<DeviceMapping, BadValue> {
         path_in_container: inside.to_owned(),
         cgroup_permissions: permissions.to_owned(),
     })
+}
+
+/// `8080:80`, `127.0.0.1:8080:80/udp`, `80`, `8000-8001:80-81`: ports inside, and where each answers.
+pub(crate) fn publish(text: &str) -> Result<Vec<(String, PortMap)>, BadValue> {
+    let invalid = || BadValue::Port(text.to_owned());
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    if !matches!(protocol, "tcp" | "udp") {
+        return Err(invalid());
+    }
+    // The address may have colons itself.
+    let (rest, inside) = ports.rsplit_once(':').unwrap_or(("", ports));
+    let (address, outside) = rest.rsplit_once(':').unwrap_or(("", rest));
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    let inside = range(inside).ok_or_else(invalid)?;
+    let outside = match outside {
+        "" => None,
+        outside => Some(range(outside).filter(|range| range.len() == inside.len()).ok_or_else(invalid)?),
+    };
+    let place = |index: usize| {
+        let number = outside.clone().and_then(|mut range| range.nth(index)).map(|port| port.to_string());
+        PortMap { host_ip: address.to_owned(), host_port: number.unwrap_or_default() }
+    };
+    Ok(inside.enumerate().map(|(index, port)| (format!("{port}/{protocol}"), place(index))).collect())
+}
+
+/// `80` or `80-82`.
+fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+    (first > 0 && first <= last).then_some(first..=last)
 }
 
 /// `type=bind,source=/a,target=/b,readonly`.
@@ -241,6 +276,25 @@ mod tests {
         check("/dev/a:/dev/b:rw", Some(("/dev/a", "/dev/b", "rw")));
         check("/dev/a:/dev/b:x", None);
         check("", None);
+    }
+
+    #[test]
+    fn ports() {
+        let check = |text: &str, expected: &[(&str, &str, &str)]| {
+            let ports = publish(text).expect("ports");
+            let ports: Vec<_> =
+                ports.iter().map(|(port, map)| (port.as_str(), map.host_ip.as_str(), map.host_port.as_str())).collect();
+            assert_eq!(ports, expected, "{text}");
+        };
+        check("80", &[("80/tcp", "", "")]);
+        check("8080:80", &[("80/tcp", "", "8080")]);
+        check("127.0.0.1:8080:80/udp", &[("80/udp", "127.0.0.1", "8080")]);
+        check("127.0.0.1::80", &[("80/tcp", "127.0.0.1", "")]);
+        check("[::1]:8080:80", &[("80/tcp", "::1", "8080")]);
+        check("8000-8001:80-81", &[("80/tcp", "", "8000"), ("81/tcp", "", "8001")]);
+        for bad in ["", ":", "x", "80/sctp", "0", "8080:", "1-2:1-3", "2-1", "70000:1", "1:2:3:"] {
+            assert!(publish(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -97,13 +97,22 @@ fn container_row(container: &ContainerSummary, whole: bool) -> Value {
         "RunningFor": ago(container.created),
         "State": container.state,
         "Status": container.status,
-        "Ports": "",
+        "Ports": container.ports.iter().map(port).collect::<Vec<_>>().join(", "),
         "Names": names.join(","),
         "Labels": labels.join(","),
         "Mounts": container.mounts.iter().map(|mount| if mount.name.is_empty() { mount.source.clone() } else { mount.name.clone() }).collect::<Vec<_>>().join(","),
         "Networks": container.network_settings.networks.keys().cloned().collect::<Vec<_>>().join(","),
         "Size": "0B",
     })
+}
+
+/// `0.0.0.0:8080->80/tcp`, or `80/tcp` for one that does not answer on the host.
+fn port(port: &Value) -> String {
+    let inside = format!("{}/{}", port["PrivatePort"], port["Type"].as_str().unwrap_or_default());
+    match port["IP"].as_str() {
+        Some(address) => format!("{address}:{}->{inside}", port["PublicPort"]),
+        None => inside,
+    }
 }
 
 fn created_at(seconds: i64) -> String {

@@ -136,6 +136,7 @@ fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
     docker::Extras {
         log_path: view.log.join("log.0").display().to_string(),
         endpoint: view.endpoint.as_ref().map(super::networks::endpoint).unwrap_or_default(),
+        ports: view.endpoint.as_ref().map(|endpoint| endpoint.ports.clone()).unwrap_or_default(),
         execs: view.execs.clone(),
         error: view.failure.clone(),
         volumes: root.join("volumes").display().to_string(),

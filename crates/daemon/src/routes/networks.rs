@@ -39,7 +39,10 @@ fn shown(view: &NetworkView, created: &str) -> NetworkInspect {
     let network = &view.network;
     let mut shown = NetworkInspect::new(&network.name, "bridge", created);
     shown.ipam.config = vec![json!({"Subnet": network.subnet, "Gateway": network.gateway})];
-    shown.options = BTreeMap::from([("com.docker.network.bridge.name".to_owned(), network.bridge.clone())]);
+    // An ordinary user's workloads are on no bridge.
+    if !network.bridge.is_empty() {
+        shown.options = BTreeMap::from([("com.docker.network.bridge.name".to_owned(), network.bridge.clone())]);
+    }
     shown.containers = view.endpoints.iter().map(|(id, endpoint)| (id.clone(), member(endpoint))).collect();
     shown
 }

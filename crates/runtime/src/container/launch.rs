@@ -35,6 +35,7 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
         streams: plan.streams,
         log: plan.log,
         run: plan.run,
+        helper: plan.helper,
     };
     let short = plan.workload.id.short().to_string();
     let (mut stream, mut child) = spawn(shim, &run, &short, plan.network)?;

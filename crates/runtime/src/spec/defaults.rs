@@ -42,13 +42,10 @@ const LAST_GROUP: u32 = 0x7fff_ffff;
 /// In a network of its own a workload may use low ports and ping without privileges, whichever of the `groups` it is in.
 pub(super) fn network_sysctls(groups: u32) -> BTreeMap<String, String> {
     let last = groups.saturating_sub(1).min(LAST_GROUP);
-    [
-        ("net.ipv4.ip_unprivileged_port_start", "0".to_owned()),
-        ("net.ipv4.ping_group_range", format!("0 {last}")),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value))
-    .collect()
+    [("net.ipv4.ip_unprivileged_port_start", "0".to_owned()), ("net.ipv4.ping_group_range", format!("0 {last}"))]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Everything, for the privileged.

@@ -43,6 +43,7 @@ fn plan(workload: Workload, mounts: Vec<ResolvedMount>) -> Plan {
         root: WallRoot::Folder { path: PathBuf::from("/rootfs") },
         mounts,
         network: None,
+        helper: None,
         log: LogPlan { folder: PathBuf::from("/log"), file_bytes: 1, files: 1 },
         run: PathBuf::from("/run"),
     }

@@ -32,6 +32,7 @@ use rustix::net::SocketFlags;
 
 use crate::handover::State;
 use crate::logfile::{self, Writer};
+use crate::network::Connected;
 use connection::Connection;
 use session::{Session, Whose};
 
@@ -65,6 +66,8 @@ struct Monitor {
     /// The workload's own streams first, then those of exec sessions.
     sessions: Vec<Session>,
     connections: Vec<Connection>,
+    /// Who connects the workload to the network, until it has ended.
+    helper: Option<Connected>,
     /// Connections get numbers that are not used again.
     next_connection: u64,
 }
@@ -83,6 +86,7 @@ pub(crate) fn run(state: State) -> Result<()> {
         paused: false,
         sessions: vec![init],
         connections: Vec::new(),
+        helper: state.fds.helper,
         next_connection: 0,
     };
     monitor.adopt(Connection::inherited, state.fds.control)?;
@@ -258,6 +262,8 @@ impl Monitor {
         }
         self.log.flush(at);
         self.remove_cgroup();
+        // Its ports are free when the end is told.
+        self.helper = None;
         let ended = Ended { started: self.started, exit };
         logfile::replace(&self.run.join(record::ENDED), &serde_json::to_vec(&ended)?).context("recording the exit")?;
         self.stage = Stage::Telling;
@@ -290,6 +296,7 @@ impl Monitor {
         let _ = atoll_sys::pidfd::wait(&self.sessions[0].pidfd);
         let _ = self.cgroup.kill();
         self.remove_cgroup();
+        self.helper = None;
         // Whoever looks later finds that nothing was let go, not that something was lost.
         let _ = std::fs::remove_file(self.run.join(record::SHIM));
         self.sessions[0].exit = Some(Exit::unknown(now()));
