@@ -96,8 +96,8 @@ impl UserHost {
     /// The port of the host on which a container's port answers.
     #[track_caller]
     fn port(&self, name: &str, inside: &str) -> u16 {
-        let format = format!("{{{{json .NetworkSettings.Ports}}}}");
-        let ports: serde_json::Value = serde_json::from_str(&self.ok(&["inspect", "-f", &format, name])).expect("JSON");
+        let ports = self.ok(&["inspect", "-f", "{{json .NetworkSettings.Ports}}", name]);
+        let ports: serde_json::Value = serde_json::from_str(&ports).expect("JSON");
         let port = ports[inside][0]["HostPort"].as_str().unwrap_or_else(|| panic!("{inside} is not in {ports}"));
         port.parse().expect("a number")
     }
