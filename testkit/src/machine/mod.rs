@@ -1,8 +1,13 @@
 //! A virtual machine with Debian's cloud kernel, for tests that need another kernel configuration than the host's.
 //!
 //! QEMU boots the kernel with an initramfs of busybox and the files that a test adds (programs of the host with their shared
-//! libraries too), runs one script as root and hands back what it wrote to the console. The kernel comes from Debian's
-//! archive and is kept below the build's `target` folder. Without KVM the machine is emulated: seconds become minutes, so that time limits are generous.
+//! libraries too), runs one script as root and hands back what it wrote to the console. The *full host* has Debian's systemd,
+//! message bus and sessions too (module `system`): the script is a service there. Kernel and packages come from Debian's
+//! archive and are kept below the build's `target` folder. Without KVM the machine is emulated: seconds become minutes, so
+//! that time limits are generous.
+
+mod kernel;
+mod system;
 
 use std::fs;
 use std::io;
@@ -34,6 +39,8 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct Machine {
     kernel: PathBuf,
+    /// The full host's files.
+    system: Option<PathBuf>,
     root: tempfile::TempDir,
     cmdline: String,
 }
@@ -45,68 +52,6 @@ fn run(command: &mut Command) -> io::Result<Output> {
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     Err(io::Error::other(format!("{command:?}: {said}")))
-}
-
-/// Downloads and unpacks the newest cloud kernel of a series ("6.12") from the host's package sources, unless `cache` has one.
-fn kernel(cache: &Path, series: &str) -> io::Result<PathBuf> {
-    let unpacked = cache.join(format!("kernel-{series}"));
-    if unpacked.join("boot").is_dir() {
-        return Ok(unpacked);
-    }
-    let partial = cache.join(format!("kernel-{series}.new"));
-    let _ = fs::remove_dir_all(&partial);
-    fs::create_dir_all(&partial)?;
-    let name = format!(r"^linux-image-{}\..*-cloud-amd64$", series.replace('.', r"\."));
-    let found = run(Command::new("apt-cache").args(["search", "--names-only", &name]))?;
-    let found = String::from_utf8_lossy(&found.stdout).into_owned();
-    let package = found.lines().filter_map(|line| line.split(' ').next()).max();
-    let package = package.ok_or_else(|| io::Error::other(format!("no package source has a {series} cloud kernel")))?;
-    run(Command::new("apt-get").args(["download", "-q", package]).current_dir(&partial))?;
-    let deb = only(&partial, "linux-image")?;
-    run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&partial))?;
-    fs::remove_file(deb)?;
-    fs::rename(&partial, &unpacked)?;
-    Ok(unpacked)
-}
-
-/// The files of a kernel's modules below `folder` that `names` need, each after what it depends on.
-fn modules(folder: &Path, names: &[&str]) -> io::Result<Vec<PathBuf>> {
-    let found = run(Command::new("find").arg(folder).args(["-name", "*.ko*"]))?;
-    let files: Vec<PathBuf> = String::from_utf8_lossy(&found.stdout).lines().map(PathBuf::from).collect();
-    let mut ordered = Vec::new();
-    for name in names {
-        add_module(&files, name, &mut ordered)?;
-    }
-    Ok(ordered)
-}
-
-fn add_module(files: &[PathBuf], name: &str, ordered: &mut Vec<PathBuf>) -> io::Result<()> {
-    let called = |path: &&PathBuf| {
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        file.split('.').next().is_some_and(|file| file.replace('-', "_") == name.replace('-', "_"))
-    };
-    let file = files.iter().find(called).ok_or_else(|| io::Error::other(format!("the kernel has no module {name}")))?;
-    if ordered.contains(file) {
-        return Ok(());
-    }
-    // modinfo(8)'s "depends": a string of the file, names with commas between them.
-    let bytes = plain_module(file)?;
-    let key = b"\0depends=";
-    let at = bytes.windows(key.len()).position(|window| window == key).map_or(bytes.len(), |at| at + key.len());
-    let depends = bytes[at..].split(|byte| *byte == 0).next().unwrap_or_default();
-    for other in String::from_utf8_lossy(depends).split(',').filter(|other| !other.is_empty()) {
-        add_module(files, other, ordered)?;
-    }
-    ordered.push(file.clone());
-    Ok(())
-}
-
-/// A module's content; some kernels' are compressed.
-fn plain_module(file: &Path) -> io::Result<Vec<u8>> {
-    match file.extension() {
-        Some(kind) if kind == "xz" => Ok(run(Command::new("xz").arg("-dc").arg(file))?.stdout),
-        _ => fs::read(file),
-    }
 }
 
 fn only(folder: &Path, prefix: &str) -> io::Result<PathBuf> {
@@ -130,8 +75,24 @@ impl Machine {
     /// # Panics
     /// When temporary files cannot be made.
     #[must_use]
-    #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
     pub fn with_kernel(series: &str, modules: &[&str], cmdline: &str) -> Option<Self> {
+        Self::with(series, |kernel, _| Self::prepare(kernel, None, modules, cmdline))
+    }
+
+    /// The full host: systemd, a message bus, sessions for the ordinary user `tester` (1000), `runc`; version 2 of control
+    /// groups alone. `None`, said aloud, where it cannot be had.
+    ///
+    /// # Panics
+    /// When temporary files cannot be made.
+    #[must_use]
+    pub fn full_host() -> Option<Self> {
+        let cmdline = format!("cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 {}", system::CMDLINE);
+        Self::with(SERIES, |kernel, cache| Self::prepare(kernel, Some(system::unpacked(cache)?), &[], &cmdline))
+    }
+
+    /// What `prepare` makes of a kernel and the folder of what was downloaded.
+    #[allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+    fn with(series: &str, prepare: impl FnOnce(PathBuf, &Path) -> io::Result<Self>) -> Option<Self> {
         for program in ["qemu-system-x86_64", "cpio", "/bin/busybox", "dpkg-deb"] {
             if Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
                 println!("skipped: needs {program}");
@@ -139,27 +100,28 @@ impl Machine {
             }
         }
         let cache = crate::program("atoll").parent().map_or_else(|| "target".into(), |bin| bin.join("machine"));
-        match kernel(&cache, series).and_then(|kernel| Self::prepare(kernel, modules, cmdline)) {
+        match kernel::kernel(&cache, series).and_then(|kernel| prepare(kernel, &cache)) {
             Ok(machine) => Some(machine),
             Err(error) => {
-                println!("skipped: needs Debian's cloud kernel: {error}");
+                println!("skipped: needs packages of Debian's: {error}");
                 None
             }
         }
     }
 
-    fn prepare(kernel: PathBuf, more: &[&str], cmdline: &str) -> io::Result<Self> {
+    fn prepare(kernel: PathBuf, system: Option<PathBuf>, modules: &[&str], cmdline: &str) -> io::Result<Self> {
         let root = tempfile::tempdir()?;
-        let machine = Self { kernel, root, cmdline: cmdline.to_owned() };
-        let bin = machine.root.path().join("bin");
+        let machine = Self { kernel, system, root, cmdline: cmdline.to_owned() };
+        let bin = machine.root.path().join("usr/bin");
         fs::create_dir_all(&bin)?;
+        symlink("usr/bin", machine.root.path().join("bin"))?;
         fs::copy("/bin/busybox", bin.join("busybox"))?;
         symlink("busybox", bin.join("sh"))?;
         let folder = machine.root.path().join("modules");
         fs::create_dir_all(&folder)?;
         let version = only(&machine.kernel.join("lib/modules"), "6.")?;
-        for (index, file) in modules(&version, &[&MODULES, more].concat())?.iter().enumerate() {
-            fs::write(folder.join(format!("{index:02}")), plain_module(file)?)?;
+        for (index, file) in kernel::modules(&version, &[&MODULES, modules].concat())?.iter().enumerate() {
+            fs::write(folder.join(format!("{index:02}")), kernel::plain_module(file)?)?;
         }
         Ok(machine)
     }
@@ -198,14 +160,18 @@ impl Machine {
     /// When the machine cannot be started.
     pub fn run(&self, script: &str) -> io::Result<Outcome> {
         let root = self.root.path();
-        for (name, text) in [("init", INIT), ("second", SECOND), ("script", script)] {
+        let second = if self.system.is_some() { system::SECOND } else { SECOND };
+        for (name, text) in [("init", INIT), ("second", second), ("script", script)] {
             let path = root.join(name);
             fs::write(&path, text)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         }
         let image = tempfile::NamedTempFile::new()?;
-        let pack = format!("find . | cpio --quiet -o -H newc > {}", image.path().display());
-        run(Command::new("sh").args(["-c", &pack]).current_dir(root))?;
+        // The kernel takes several archives one behind the other.
+        for folder in self.system.as_deref().into_iter().chain([root]) {
+            let pack = format!("find . | cpio --quiet -o -H newc >> {}", image.path().display());
+            run(Command::new("sh").args(["-c", &pack]).current_dir(folder))?;
+        }
         let append = format!("console=ttyS0 quiet panic=-1 {}", self.cmdline);
         let kvm =
             if Path::new("/dev/kvm").exists() && std::env::var_os("ATOLL_TEST_KVM").is_some() { "kvm" } else { "tcg" };
@@ -229,22 +195,23 @@ impl Machine {
 
 /// The first program: an initramfs cannot be pivoted away from, so its files go to a tmpfs.
 const INIT: &str = "#!/bin/sh
-export PATH=/bin
-/bin/busybox --install -s /bin
-mkdir -p /proc /new
-mount -t proc proc /proc
-for module in /modules/*; do insmod $module; done
-mount -t tmpfs -o size=90% tmpfs /new
+busybox=/bin/busybox
+$busybox mkdir -p /proc /new
+$busybox mount -t proc proc /proc
+for module in /modules/*; do $busybox insmod $module; done
+$busybox mount -t tmpfs -o size=90% tmpfs /new
 for item in /*; do
-    case $item in /proc | /sys | /dev | /new | /init | /modules) ;; *) cp -a $item /new ;; esac
+    case $item in /proc | /sys | /dev | /new | /init | /modules) ;; *) $busybox cp -a $item /new ;; esac
 done
-exec switch_root /new /second
+$busybox mkdir -p /new/proc /new/sys /new/dev
+exec $busybox switch_root /new /second
 ";
 
 /// What a running system has: kernel file systems, and a control group of its own for this script.
 const SECOND: &str = "#!/bin/sh
-export PATH=/bin:/usr/bin HOME=/
-mkdir -p /proc /sys /dev /tmp /run /etc /usr/bin /root
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/
+mkdir -p /proc /sys /dev /tmp /run /etc /root
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
