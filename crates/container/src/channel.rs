@@ -16,6 +16,8 @@ const TEXT_MAX: usize = 1500;
 /// To the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ToInit {
+    /// systemd has put it into its group.
+    Grouped,
     /// The ids of its user namespace are mapped.
     Mapped,
     /// The maker's part is done; the process's number, as its maker sees it.
@@ -169,6 +171,7 @@ impl Channel {
     /// To the process.
     pub(crate) fn send(&self, message: &ToInit) -> io::Result<()> {
         let message = match message {
+            ToInit::Grouped => b"U".to_vec(),
             ToInit::Mapped => b"G".to_vec(),
             ToInit::Placed(pid) => [b"P".as_slice(), &pid.to_le_bytes()].concat(),
             ToInit::Continue => b"C".to_vec(),
@@ -182,6 +185,7 @@ impl Channel {
         match atoll_sys::fd::receive(&self.0, MESSAGE_MAX)? {
             None => Ok(None),
             Some((message, _)) => match message.as_slice() {
+                b"U" => Ok(Some(ToInit::Grouped)),
                 b"G" => Ok(Some(ToInit::Mapped)),
                 [b'P', pid @ ..] if pid.len() == 4 => {
                     let pid = pid.first_chunk().map_or(0, |bytes| i32::from_le_bytes(*bytes));

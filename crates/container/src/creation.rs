@@ -3,7 +3,7 @@
 //! ```text
 //!   caller                               container's first process (clone3: new namespaces, v2 cgroup)
 //!   plan (pure), cgroups and limits
-//!   clone3 ───────────────────────────►  enters its v1 groups
+//!   clone3 ───────────────────────────►  enters its v1 groups; where systemd keeps them it waits for "grouped"
 //!   map ids, move interfaces             …a user namespace waits for its mapping
 //!   "placed" ─────────────────────────►  root, mounts, devices
 //!   hooks of the runtime ◄─────────────  "mounted", where there are hooks
@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use atoll_oci::runtime::{NamespaceType, OCI_VERSION, Spec, State, Status};
-use atoll_sys::cgroup::{Cgroup, Layout};
+use atoll_sys::cgroup::Cgroup;
 use atoll_sys::overlay::Overlay;
 use atoll_sys::process::Cloned;
 use atoll_sys::{exe, pidfd, userns};
@@ -28,6 +28,7 @@ use atoll_sys::{exe, pidfd, userns};
 use crate::birth;
 use crate::channel::{Channel, FromInit, ToInit};
 use crate::error::{CreateError, StartError};
+use crate::groups::{GroupPolicy, Groups};
 use crate::hooks::{self, Stage};
 use crate::init::{Init, Sources};
 use crate::netdev;
@@ -58,8 +59,8 @@ pub struct Creation<'a> {
     pub keyring: bool,
     /// Whether its root becomes the root by pivot_root(2); else by moving and chroot(2), where the host's root is an initramfs.
     pub pivot: bool,
-    /// Whether it may go on without control groups that cannot be made; `None` lets an ordinary user do so.
-    pub rootless: Option<bool>,
+    /// How it gets its control groups.
+    pub groups: GroupPolicy,
 }
 
 impl Creation<'_> {
@@ -225,33 +226,14 @@ pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     if terminal != plan.process.terminal {
         return Err(crate::PlanError::invalid("process.terminal and the given streams contradict each other").into());
     }
-    let layout = Layout::read().map_err(system("read the host's control groups"))?;
-    let path = creation.spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
-    let cgroup = Cgroup::at(&layout, path, creation.id)?;
-    if cgroup.is_occupied() {
-        return Err(crate::PlanError::invalid(format!("the control group {path:?} has processes already")).into());
-    }
-    let cgroup = allowed(cgroup, &layout, &mut plan, creation.rootless)?;
-    let made = build(&creation, &plan, &layout, &cgroup);
+    let groups = Groups::choose(&creation, &mut plan)?;
+    let made = build(&creation, &plan, &groups);
     if made.is_err() {
         // What was made goes again; the error that stopped us is what the caller needs.
-        let _ = cgroup.kill();
-        let _ = cgroup.remove();
+        let _ = groups.cgroup.kill();
+        let _ = groups.cgroup.remove();
     }
     made
-}
-
-/// An ordinary user's groups: as many as are delegated, or none, which the caller sees in [`Created::cgroup`]. Devices need no
-/// rules there: the host's own permissions hold for them.
-fn allowed(cgroup: Cgroup, layout: &Layout, plan: &mut Plan, rootless: Option<bool>) -> Result<Cgroup, CreateError> {
-    let privileged = userns::is_privileged().map_err(system("look at the own privileges"))?;
-    if !privileged {
-        plan.limits.devices.clear();
-    }
-    if !rootless.unwrap_or(!privileged) {
-        return Ok(cgroup);
-    }
-    Ok(if cgroup.try_create(layout)? { cgroup } else { Cgroup::none() })
 }
 
 /// What every maker of processes must be.
@@ -269,14 +251,13 @@ pub(crate) fn system(what: &str) -> impl FnOnce(io::Error) -> CreateError {
     move |source| CreateError::System { what: what.to_owned(), source }
 }
 
-fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup) -> Result<Created, CreateError> {
+fn build(creation: &Creation<'_>, plan: &Plan, groups: &Groups) -> Result<Created, CreateError> {
+    let cgroup = &groups.cgroup;
     let joins = birth::open_namespaces(plan)?;
     let sources = birth::needs_sources_from_maker(plan)?.then(|| Sources::open(plan, &creation.root));
     let sources = sources.transpose().map_err(|stop| stop.0.into_create_error())?;
     let notify = Listener::connect(creation.spec).map_err(system("reach the listener of the system call filter"))?;
-    let born_in = cgroup.create_v2(layout)?;
-    cgroup.create_v1(layout)?;
-    cgroup.limit(&plan.limits)?;
+    let born_in = groups.make(&plan.limits)?;
     let (ours, theirs) = Channel::pair().map_err(system("make a channel"))?;
     let start = match &creation.start {
         StartMode::Caller => None,
@@ -290,14 +271,15 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
         joins: &joins,
         foreign: plan.namespaces.has_user_namespace() || !userns::is_initial(),
         // A helper's clone is made where it may have no right to the group any more.
-        born_in_v2: born_in.is_some() && !birth::joins_before_clone(plan),
+        born_in_v2: cgroup.is_in_systemd() || (born_in.is_some() && !birth::joins_before_clone(plan)),
         joined: birth::joins_before_clone(plan),
         sources: sources.as_ref(),
         notify: notify.as_ref(),
         state: &state,
     };
     let process = birth::clone_first(&init, born_in.as_ref().map(AsFd::as_fd), theirs)?;
-    let made = settle(plan, &process, &ours).and_then(|()| wait_ready(&ours, plan, &state, process.pid));
+    let made =
+        settle(creation.id, plan, groups, &process, &ours).and_then(|()| wait_ready(&ours, plan, &state, process.pid));
     match made {
         Ok((master, root)) => {
             let start = start.is_none().then(|| StartHandle { channel: ours.into_fd() });
@@ -317,8 +299,13 @@ fn build(creation: &Creation<'_>, plan: &Plan, layout: &Layout, cgroup: &Cgroup)
     }
 }
 
-/// What the process cannot do for itself: its ids and its interfaces. It builds its root meanwhile.
-fn settle(plan: &Plan, process: &Cloned, channel: &Channel) -> Result<(), CreateError> {
+/// What the process cannot do for itself: a group that systemd keeps, its ids and its interfaces. It builds its root
+/// meanwhile.
+fn settle(id: &str, plan: &Plan, groups: &Groups, process: &Cloned, channel: &Channel) -> Result<(), CreateError> {
+    if groups.cgroup.is_in_systemd() {
+        groups.adopt(id, process.pid, &plan.limits)?;
+        channel.send(&ToInit::Grouped).map_err(system("release the first process"))?;
+    }
     if let Some(mapping) = &plan.namespaces.mapping {
         userns::write_mapping(process.pid, mapping).map_err(system("map the ids of the user namespace"))?;
         channel.send(&ToInit::Mapped).map_err(system("release the first process"))?;

@@ -17,6 +17,7 @@ use rustix::fs::{FileType, major, minor};
 
 use crate::creation::{Created, Creation, RootSource, StartMode, Stdio, create, system};
 use crate::error::{CreateError, PlanError};
+use crate::groups::GroupPolicy;
 
 /// Where the program is inside.
 const PROGRAM: &str = "/program";
@@ -82,7 +83,7 @@ impl Jail<'_> {
             preserve_fds,
             keyring: true,
             pivot: true,
-            rootless: None,
+            groups: GroupPolicy::default(),
         })
     }
 

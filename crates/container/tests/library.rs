@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use atoll_container::{
-    CreateError, Created, Creation, ExecError, Execution, RootSource, StartError, StartHandle, StartMode, Stdio,
-    Target, create, exec,
+    CreateError, Created, Creation, ExecError, Execution, GroupPolicy, RootSource, StartError, StartHandle, StartMode,
+    Stdio, Target, create, exec,
 };
 use atoll_oci::runtime::{Linux, Mount, Namespace, NamespaceType, Process, Spec};
 use atoll_sys::overlay::{Overlay, Writable};
@@ -133,7 +133,7 @@ fn creation<'a>(spec: &'a Spec, root: &RootSource, stdio: Stdio) -> Creation<'a>
         preserve_fds: 0,
         keyring: true,
         pivot: true,
-        rootless: None,
+        groups: GroupPolicy::default(),
     }
 }
 

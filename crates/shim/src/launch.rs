@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use atoll_container::{Created, Creation, RootSource, StartMode, Stdio};
+use atoll_container::{Created, Creation, GroupPolicy, RootSource, StartMode, Stdio};
 use atoll_sys::overlay::{Overlay, Writable};
 use atoll_wall::frame::{Decoder, encode_message};
 use atoll_wall::launch::{Launch, Root, Streams};
@@ -124,7 +124,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         preserve_fds: 0,
         keyring: true,
         pivot: true,
-        rootless: None,
+        groups: GroupPolicy::default(),
     })
     .map_err(|error| failure::of_create(&error))?;
     let settled = let_network_go().and_then(|()| settle(&launch.run, &mut created, ours));

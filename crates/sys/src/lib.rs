@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod cgroup;
+pub mod dbus;
 pub mod exe;
 pub mod fd;
 pub mod helper;

@@ -16,6 +16,7 @@ mod root;
 mod sources;
 mod terminal;
 
+use std::error::Error as _;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -136,6 +137,7 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
     let (plan, creation) = (init.plan, init.creation);
     let proc = procfs::open()?;
     procfs::write_oom_score(&plan.process, &proc)?;
+    wait_for_systemd(init.cgroup, channel)?;
     enter_groups(init.cgroup, init.born_in_v2)?;
     enter_user_namespace(plan, channel, &proc)?;
     harden()?;
@@ -224,14 +226,28 @@ fn enter_root<'a>(init: &Init<'a>, channel: &Channel) -> Step<Built<'a>> {
     Ok(Built { root, streams, pid })
 }
 
+/// Until systemd, which keeps the group, has put the process into it.
+fn wait_for_systemd(cgroup: &Cgroup, channel: &Channel) -> Step<()> {
+    let step = "control groups";
+    if cgroup.is_in_systemd() && channel.receive().at(step, "")? != Some(ToInit::Grouped) {
+        return Err(Stop::new(step, "the maker is gone", &errno(libc::EPIPE)));
+    }
+    Ok(())
+}
+
 /// Enters the control groups, while the process still has the host's view of them.
 pub(crate) fn enter_groups(cgroup: &Cgroup, born_in_v2: bool) -> Step<()> {
     cgroup.enter(born_in_v2).map_err(|error| {
-        let number = match &error {
-            atoll_sys::cgroup::Error::Io { source, .. } => source.raw_os_error().unwrap_or(libc::EIO),
-            _ => libc::EIO,
-        };
-        Stop::new("control groups", error.to_string(), &errno(number))
+        if let atoll_sys::cgroup::Error::Io { source, .. } = &error {
+            return Stop::new("control groups", error.to_string(), source);
+        }
+        let mut detail = error.to_string();
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            detail += &format!(": {next}");
+            cause = next.source();
+        }
+        Stop::new("control groups", detail, &errno(libc::EIO))
     })
 }
 

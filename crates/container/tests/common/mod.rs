@@ -74,6 +74,10 @@ impl Bundle {
         self.path().join("rootfs")
     }
 
+    pub fn is_peers(&self) -> bool {
+        self.runtime == PEER
+    }
+
     pub fn edit(&self, change: impl FnOnce(&mut Value)) {
         let path = self.path().join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();

@@ -3,14 +3,14 @@
 //! [`Layout`] reads which hierarchies the host has from `/proc/self/mountinfo` and where the caller is in them from
 //! `/proc/self/cgroup`; [`Cgroup`] is one group in all of them: made, limited, filled, frozen, killed and removed as one.
 //! In version 1 the first write to a `cgroup.procs` after a pause waits for an RCU grace period (about 11 ms measured on
-//! 6.18): processes enter their groups themselves, which needs none.
-//!
-//! Left out on purpose: delegation to systemd.
+//! 6.18): processes enter their groups themselves, which needs none. Where systemd keeps the groups of a host, a group may be
+//! a unit of its (module `systemd`): it is made around its first process then, and stopped before it is removed.
 
 mod device;
 mod layout;
 mod limits;
 mod stats;
+mod systemd;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +28,10 @@ pub use layout::Layout;
 use limits::Write;
 pub use limits::{CpuLimits, Device, IoLimits, Limits, MemoryLimits, Rate};
 pub use stats::{BlockIo, CpuUsage, MemoryUsage, Stats};
+use systemd::Unit;
+pub use systemd::{Error as SystemdError, Owner};
+
+use crate::dbus::Value;
 
 /// How long the removal of a group waits for its last processes to leave.
 const REMOVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -76,6 +80,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
+    /// systemd, which keeps the group, did not do it.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// The text is no group that [`Cgroup`] wrote.
     #[error("{0:?} describes no control group")]
     Parse(String),
@@ -93,6 +100,21 @@ pub struct Cgroup {
     v1: Vec<(String, PathBuf)>,
     /// Version 2: folder.
     v2: Option<PathBuf>,
+    /// The unit of systemd's whose group it is.
+    unit: Option<Unit>,
+}
+
+/// What systemd is told of a group that it makes.
+#[derive(Debug)]
+pub struct Scope<'a> {
+    /// Its first process.
+    pub pid: i32,
+    /// What it is, for people.
+    pub description: &'a str,
+    /// Its limits.
+    pub limits: &'a Limits,
+    /// Further properties of the unit.
+    pub properties: Vec<(String, Value)>,
 }
 
 impl Cgroup {
@@ -106,7 +128,7 @@ impl Cgroup {
         let path = if path.is_empty() { default } else { path };
         let refuse = |reason| Err(Error::Path { path: path.to_owned(), reason });
         if path.contains(':') {
-            return refuse("systemd's slice:prefix:name notation is not supported");
+            return refuse("the notation slice:prefix:name is for groups that systemd keeps");
         }
         if path.split('/').any(|part| part == ".." || part == ".") {
             return refuse("it may not have . or .. in it");
@@ -131,8 +153,24 @@ impl Cgroup {
                     None => folder(hierarchy),
                 }
             }),
+            unit: None,
         };
         if group.v1.is_empty() && group.v2.is_none() { Err(Error::NotMounted) } else { Ok(group) }
+    }
+
+    /// The group of a scope unit of systemd's, which [`Self::adopt`] makes: `path` is `slice:prefix:name`, or empty for
+    /// `atoll-id.scope` in the owner's default slice.
+    ///
+    /// # Errors
+    /// [`Error::Path`]; [`Error::Systemd`] when it is not running; [`Error::Unsupported`] where version 1 is in use.
+    pub fn in_systemd(layout: &Layout, path: &str, id: &str, owner: Owner) -> Result<Self, Error> {
+        let unit = Unit::parse(path, id, owner).map_err(|reason| Error::Path { path: path.to_owned(), reason })?;
+        let above = systemd::manager_folder(owner)?;
+        if !layout.is_unified() {
+            return Err(Error::Unsupported { what: "a group that systemd keeps" });
+        }
+        let group = Self::at(layout, &format!("{above}{}", unit.folder()), "")?;
+        Ok(Self { unit: Some(unit), ..group })
     }
 
     /// The group at `path` below this one, which is relative and has no `..` (the caller's to check).
@@ -141,13 +179,20 @@ impl Cgroup {
         Self {
             v1: self.v1.iter().map(|(names, folder)| (names.clone(), folder.join(path))).collect(),
             v2: self.v2.as_ref().map(|folder| folder.join(path)),
+            unit: None,
         }
+    }
+
+    /// Whether systemd keeps it.
+    #[must_use]
+    pub fn is_in_systemd(&self) -> bool {
+        self.unit.is_some()
     }
 
     /// No group at all, for who may make none: nothing of it is limited, counted or frozen.
     #[must_use]
     pub fn none() -> Self {
-        Self { v1: Vec::new(), v2: None }
+        Self { v1: Vec::new(), v2: None, unit: None }
     }
 
     /// Whether this is [`Self::none`].
@@ -200,21 +245,44 @@ impl Cgroup {
         }
     }
 
+    /// Has systemd make the group, with its limits, around a process; the process is in it then.
+    ///
+    /// # Errors
+    /// [`Error::Systemd`], and as [`Self::limit`].
+    pub fn adopt(&self, scope: Scope<'_>) -> Result<(), Error> {
+        let unit = self.unit.as_ref().ok_or(Error::Unsupported { what: "a process to be adopted" })?;
+        let writes = self.plan(scope.limits)?;
+        let properties = systemd::of_writes(&writes).into_iter().chain(scope.properties).collect();
+        unit.start(scope.pid, scope.description, properties)?;
+        self.write_limits(&writes, scope.limits)
+    }
+
     /// Sets limits. Those that are absent stay as they are; without a group there are none.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::Unsupported`], [`Error::Io`] when the kernel refuses a value.
+    /// [`Error::Missing`], [`Error::Unsupported`], [`Error::Io`] when the kernel refuses a value, [`Error::Systemd`].
     pub fn limit(&self, limits: &Limits) -> Result<(), Error> {
         if self.is_none() {
             return Ok(());
         }
-        let writes = limits.plan(|controller| self.v1_folder(controller).is_some())?;
+        let writes = self.plan(limits)?;
         if limits.memory.check_use {
             self.check_use(limits.memory.limit)?;
         }
+        if let Some(unit) = &self.unit {
+            unit.set(systemd::of_writes(&writes))?;
+        }
+        self.write_limits(&writes, limits)
+    }
+
+    fn plan(&self, limits: &Limits) -> Result<Vec<Write>, Error> {
+        limits.plan(|controller| self.v1_folder(controller).is_some())
+    }
+
+    fn write_limits(&self, writes: &[Write], limits: &Limits) -> Result<(), Error> {
         // One limit may stand in the way of another that is changed too: what the kernel finds invalid comes again.
         let mut again = Vec::new();
-        for write in &writes {
+        for write in writes {
             match self.apply(write) {
                 Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => again.push(write),
                 other => other?,
@@ -270,9 +338,13 @@ impl Cgroup {
         for (_, folder) in &self.v1 {
             write_file(&folder.join("tasks"), "0")?;
         }
-        match self.v2.as_ref().filter(|_| !born_in_v2) {
-            Some(folder) => write_file(&folder.join("cgroup.procs"), "0"),
-            None => Ok(()),
+        let Some(folder) = self.v2.as_ref().filter(|_| !born_in_v2) else { return Ok(()) };
+        match (write_file(&folder.join("cgroup.procs"), "0"), &self.unit) {
+            // An ordinary user may move no process from outside the own session: systemd does.
+            (Err(Error::Io { source, .. }), Some(unit)) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(unit.attach(std::process::id())?)
+            }
+            (entered, _) => entered,
         }
     }
 
@@ -417,11 +489,16 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes the group and those below it in every hierarchy, once its last process has left.
+    /// Removes the group and those below it in every hierarchy, once its last process has left. A unit of systemd's is
+    /// stopped before.
     ///
     /// # Errors
-    /// [`Error::Io`] with `EBUSY` when processes are still in it after five seconds.
+    /// [`Error::Io`] with `EBUSY` when processes are still in it after five seconds; [`Error::Systemd`].
     pub fn remove(&self) -> Result<(), Error> {
+        // systemd takes the group of a unit away that has ended, and forgets the unit.
+        if let Some(unit) = self.unit.as_ref().filter(|_| self.any_folder().is_some_and(Path::exists)) {
+            unit.stop()?;
+        }
         let deadline = Instant::now() + REMOVE_PATIENCE;
         for folder in self.v1.iter().map(|(_, folder)| folder).chain(&self.v2) {
             loop {
@@ -440,7 +517,7 @@ impl Cgroup {
 }
 
 impl fmt::Display for Cgroup {
-    /// One line per hierarchy: its controllers (`-` for version 2), a blank, the folder.
+    /// One line per hierarchy: its controllers (`-` for version 2), a blank, the folder; then the unit, where there is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_none() {
             return f.write_str(NONE);
@@ -448,7 +525,8 @@ impl fmt::Display for Cgroup {
         for (controllers, folder) in &self.v1 {
             writeln!(f, "{controllers} {}", folder.display())?;
         }
-        self.v2.iter().try_for_each(|folder| writeln!(f, "- {}", folder.display()))
+        self.v2.iter().try_for_each(|folder| writeln!(f, "- {}", folder.display()))?;
+        self.unit.iter().try_for_each(|unit| writeln!(f, "{UNIT} {unit}"))
     }
 }
 
@@ -462,6 +540,9 @@ impl std::str::FromStr for Cgroup {
         }
         for line in text.lines() {
             match line.split_once(' ') {
+                Some((UNIT, unit)) if group.unit.is_none() => {
+                    group.unit = Some(unit.parse().map_err(|()| Error::Parse(text.to_owned()))?);
+                }
                 Some(("-", folder)) if folder.starts_with('/') => group.v2 = Some(folder.into()),
                 Some((controllers, folder)) if folder.starts_with('/') => {
                     group.v1.push((controllers.to_owned(), folder.into()));
@@ -469,12 +550,14 @@ impl std::str::FromStr for Cgroup {
                 _ => return Err(Error::Parse(text.to_owned())),
             }
         }
-        if group.is_none() { Err(Error::Parse(text.to_owned())) } else { Ok(group) }
+        if group.v1.is_empty() && group.v2.is_none() { Err(Error::Parse(text.to_owned())) } else { Ok(group) }
     }
 }
 
 /// How [`Cgroup::none`] is written.
 const NONE: &str = "none\n";
+/// Begins the line of the unit.
+const UNIT: &str = "unit";
 
 /// The group is gone: its folder, or (for an open file) the group behind it.
 fn is_gone(error: &io::Error) -> bool {

@@ -47,7 +47,22 @@ fn text_round_trips() {
     let group = Cgroup::at(&Layout::parse(HYBRID, "4:memory:/\n0::/\n"), "/a b/c", "").unwrap();
     assert_eq!(group.to_string().parse::<Cgroup>().unwrap(), group);
     assert_eq!(Cgroup::none().to_string().parse::<Cgroup>().unwrap(), Cgroup::none());
-    for bad in ["", "memory", "memory relative", "\n"] {
+    for line in ["unit system a-b.slice c.scope", "unit user user.slice d-e.scope"] {
+        let text = format!("- /sys/fs/cgroup/x\n{line}\n");
+        let group: Cgroup = text.parse().unwrap();
+        assert!(group.is_in_systemd() && group.to_string() == text, "{text}");
+    }
+    for bad in [
+        "",
+        "memory",
+        "memory relative",
+        "\n",
+        "unit system a.slice b.scope\n",
+        "- /a\nunit system a b.scope\n",
+        "- /a\nunit system a.slice b.service\n",
+        "- /a\nunit root a.slice b.scope\n",
+        "- /a\nunit user a.slice b.scope\nunit user a.slice b.scope\n",
+    ] {
         assert!(bad.parse::<Cgroup>().is_err(), "{bad:?}");
     }
 }

@@ -16,6 +16,8 @@ pub(super) use process::{Enter, Make};
 pub(super) use update::Update;
 use words::Words;
 
+use crate::{GroupKeeper, GroupPolicy};
+
 /// A command line that cannot be carried out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(super) enum Error {
@@ -48,8 +50,8 @@ pub(super) struct Global {
     /// Where the records are; the default depends on who calls.
     pub(super) root: Option<PathBuf>,
     pub(super) log: Log,
-    /// Whether control groups that cannot be made are done without; `None` for ordinary users only.
-    pub(super) rootless: Option<bool>,
+    /// How what is made gets its control groups.
+    pub(super) groups: GroupPolicy,
     /// The program that makes checkpoints.
     pub(super) criu: PathBuf,
 }
@@ -90,7 +92,7 @@ const GLOBAL_VALUES: [&str; 5] = ["--root", "--log", "--log-format", "--rootless
 
 /// The arguments after the program's name.
 pub(super) fn parse(arguments: &[OsString]) -> Result<Call, Error> {
-    let mut global = Global { root: None, log: Log::default(), rootless: None, criu: "criu".into() };
+    let mut global = Global { root: None, log: Log::default(), groups: GroupPolicy::default(), criu: "criu".into() };
     // Options of the program end at the command.
     let is_value =
         |index: usize| index > 0 && GLOBAL_VALUES.iter().any(|name| arguments[index - 1] == *OsStr::new(name));
@@ -109,10 +111,14 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Call, Error> {
                     _ => return Err(Error::Value(option)),
                 };
             }
+            "--systemd-cgroup" => {
+                let by_systemd = Words::flag(&option, given.as_deref())?;
+                global.groups.keeper = if by_systemd { GroupKeeper::Systemd } else { GroupKeeper::Files };
+            }
             "--debug" => global.log.debug = Words::flag(&option, given.as_deref())?,
             "--criu" => global.criu = words.value(&option, given)?.into(),
             "--rootless" => {
-                global.rootless = match words.text(&option, given)?.as_str() {
+                global.groups.optional = match words.text(&option, given)?.as_str() {
                     "true" => Some(true),
                     "false" => Some(false),
                     "auto" => None,
@@ -273,7 +279,7 @@ fn spec(mut words: Words<'_>) -> Result<Command, Error> {
 pub(super) const HELP: &str = "\
 atoll-runtime: runs OCI bundles as containers, in place of runc
 
-usage: atoll-runtime [--root DIR] [--log FILE] [--log-format text|json] COMMAND …
+usage: atoll-runtime [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] COMMAND …
 
   run [-b BUNDLE] [-d] [--keep] ID   create and start, wait and delete unless -d
   create [-b BUNDLE] ID              create; --pid-file FILE --console-socket SOCKET --preserve-fds N

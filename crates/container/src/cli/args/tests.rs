@@ -34,6 +34,19 @@ fn options_stand_anywhere() {
 }
 
 #[test]
+fn systemd_keeps_the_groups_when_told() {
+    for (line, groups) in [
+        ("run a", GroupKeeper::Files),
+        ("--systemd-cgroup run a", GroupKeeper::Systemd),
+        ("--systemd-cgroup=true --root r create a", GroupKeeper::Systemd),
+        ("--systemd-cgroup=false run a", GroupKeeper::Files),
+    ] {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        assert_eq!(parse(&words).unwrap().global.groups.keeper, groups, "{line}");
+    }
+}
+
+#[test]
 fn exec_keeps_the_commands_own_options() {
     let Ok(Command::Exec(enter)) = parsed("exec -e A=1 --user web a ls -l --detach") else { panic!("no exec") };
     assert_eq!((enter.make.id.as_str(), enter.user.as_str()), ("a", "web"));
@@ -44,7 +57,7 @@ fn exec_keeps_the_commands_own_options() {
 
 #[test]
 fn what_is_refused() {
-    for line in ["run --systemd-cgroup a", "--systemd-cgroup run a", "update --mem-bw-schema x a"] {
+    for line in ["update --mem-bw-schema x a", "update --l3-cache-schema x a"] {
         assert!(matches!(parsed(line), Err(Error::Refused(_))), "{line}");
     }
     assert!(matches!(parsed("checkpoint a"), Err(Error::Checkpoint(_))));
@@ -55,8 +68,17 @@ fn what_is_refused() {
         assert!(matches!(parsed(line), Err(Error::Name(_))), "{line}");
     }
     assert!(matches!(parsed("fly a"), Err(Error::Command(_))));
-    assert!(matches!(parsed("start -x a"), Err(Error::Option { .. })));
-    for line in ["run a -b", "update --memory x a", "list -f yaml", "--rootless maybe list", "exec --cgroup ../a b c"] {
+    for line in ["start -x a", "run --systemd-cgroup a"] {
+        assert!(matches!(parsed(line), Err(Error::Option { .. })), "{line}");
+    }
+    for line in [
+        "--systemd-cgroup=x list",
+        "run a -b",
+        "update --memory x a",
+        "list -f yaml",
+        "--rootless maybe list",
+        "exec --cgroup ../a b c",
+    ] {
         assert!(matches!(parsed(line), Err(Error::Value(_))), "{line}");
     }
 }

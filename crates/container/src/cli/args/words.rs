@@ -73,4 +73,4 @@ impl<'a> Words<'a> {
 }
 
 /// Options of runc's that are not done here.
-const REFUSED: [&str; 3] = ["--systemd-cgroup", "--l3-cache-schema", "--mem-bw-schema"];
+const REFUSED: [&str; 2] = ["--l3-cache-schema", "--mem-bw-schema"];

@@ -15,7 +15,7 @@ use crate::cli::args::Make;
 use crate::cli::console::{self, Signals};
 use crate::cli::state::{Folder, Record};
 use crate::hooks::{self, Stage};
-use crate::{Creation, RootSource, StartHandle, StartMode, create};
+use crate::{Creation, GroupPolicy, RootSource, StartHandle, StartMode, create};
 
 /// How long a killed process may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
@@ -24,14 +24,14 @@ const KILL_PATIENCE: Duration = Duration::from_secs(10);
 fn make(
     root: &Path,
     make: &Make,
+    groups: GroupPolicy,
     mode: &Mode,
-    rootless: Option<bool>,
 ) -> anyhow::Result<(Folder, Record, crate::Created)> {
     atoll_sys::exe::seal().context("cannot seal the program")?;
     let bundle = fs::canonicalize(&make.bundle).with_context(|| format!("no bundle {}", make.bundle.display()))?;
     let spec: Spec = read_json(&bundle.join("config.json"))?;
     let folder = Folder::create(root, &make.id)?;
-    match make_in(&folder, make, mode, &bundle, &spec, rootless) {
+    match make_in(&folder, make, groups, mode, &bundle, &spec) {
         Ok((record, created)) => Ok((folder, record, created)),
         Err(error) => {
             // Nothing else refers to the folder yet.
@@ -51,10 +51,10 @@ enum Mode {
 fn make_in(
     folder: &Folder,
     make: &Make,
+    groups: GroupPolicy,
     mode: &Mode,
     bundle: &Path,
     spec: &Spec,
-    rootless: Option<bool>,
 ) -> anyhow::Result<(Record, crate::Created)> {
     let process = spec.process.clone().unwrap_or_default();
     let stdio = streams(&process, make, matches!(mode, Mode::Foreground))?;
@@ -74,7 +74,7 @@ fn make_in(
         preserve_fds: make.preserve_fds,
         keyring: !make.no_keyring,
         pivot: !make.no_pivot,
-        rootless,
+        groups,
     })?;
     if created.cgroup.is_none() {
         crate::cli::warn("no control groups could be made: the container runs without limits and cannot be paused");
@@ -96,9 +96,9 @@ fn make_in(
     }
 }
 
-pub(super) fn run(root: &Path, options: &Make, rootless: Option<bool>) -> anyhow::Result<u8> {
+pub(super) fn run(root: &Path, options: &Make, groups: GroupPolicy) -> anyhow::Result<u8> {
     let mode = if options.detach { Mode::Detached } else { Mode::Foreground };
-    let (folder, record, mut created) = make(root, options, &mode, rootless)?;
+    let (folder, record, mut created) = make(root, options, groups, &mode)?;
     let signals = if options.detach { None } else { Some(Signals::block().context("cannot wait for signals")?) };
     let start = created.start.take().context("the container has no start handle")?;
     let started = start.start().map_err(anyhow::Error::from).and_then(|()| poststart(&record, &folder));
@@ -123,8 +123,8 @@ pub(super) fn run(root: &Path, options: &Make, rootless: Option<bool>) -> anyhow
     Ok(exit.status())
 }
 
-pub(super) fn create_only(root: &Path, options: &Make, rootless: Option<bool>) -> anyhow::Result<u8> {
-    make(root, options, &Mode::Created, rootless)?;
+pub(super) fn create_only(root: &Path, options: &Make, groups: GroupPolicy) -> anyhow::Result<u8> {
+    make(root, options, groups, &Mode::Created)?;
     Ok(0)
 }
 

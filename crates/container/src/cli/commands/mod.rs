@@ -32,8 +32,8 @@ pub(super) fn carry_out(call: &Call) -> anyhow::Result<u8> {
     let root = call.global.root.clone().unwrap_or_else(default_root);
     let root = root.as_path();
     match &call.command {
-        Command::Run(make) => life::run(root, make, call.global.rootless),
-        Command::Create(make) => life::create_only(root, make, call.global.rootless),
+        Command::Run(make) => life::run(root, make, call.global.groups),
+        Command::Create(make) => life::create_only(root, make, call.global.groups),
         Command::Start(id) => life::start(root, id),
         Command::Delete { id, force } => life::delete(root, id, *force),
         Command::Exec(enter) => process::exec_in(root, enter),
