@@ -59,7 +59,7 @@ pub enum Error {
     NoHelper,
     /// The device that such a program needs is closed to us.
     #[error(
-        "cannot open /dev/net/tun to connect an ordinary user's containers: open it to the user, or use --network none or host"
+        "cannot open /dev/net/tun to connect an ordinary user's containers: give it mode 0666, or use --network none or host"
     )]
     Tun(#[source] std::io::Error),
     /// No network namespace could be made.
