@@ -96,41 +96,22 @@ fn exchanging_the_null_device_while_masking() {
     rounds(&bundle, &neighbour, |said| assert_eq!(said, "1:3\n1:3\n1:3\n0\n"));
 }
 
-/// Case 3, the other end: what is hidden or protected becomes a link to a file of the host meanwhile.
-#[test]
-fn exchanging_a_masked_path() {
-    let Some(bundle) = bundle("cat /outside/secret; (echo x > /outside/secret) && cat /outside/secret; echo up") else {
-        return;
-    };
-    let (volume, outside) = (folder(&bundle, "volume"), folder(&bundle, "outside"));
-    fs::write(outside.join("secret"), "seen\n").unwrap();
-    fs::write(volume.join("secret"), "hidden\n").unwrap();
-    symlink(outside.join("secret"), volume.join("link")).unwrap();
-    bundle.edit(|spec| {
-        spec["linux"]["maskedPaths"] = json!(["/vol/secret"]);
-        spec["linux"]["readonlyPaths"] = json!(["/vol/secret"]);
-    });
-    add_bind(&bundle, &volume, "/vol", "rw");
-    add_bind(&bundle, &outside, "/outside", "rw");
-    let Some(neighbour) = swapper(&volume, "secret", "link") else { return };
-    // On the host the link leads to what is bound at /outside; inside of the root it leads nowhere.
-    rounds(&bundle, &neighbour, |said| {
-        assert!(!said.contains("up") || said.ends_with("seen\nx\nup\n"), "{said}");
-        fs::write(outside.join("secret"), "seen\n").unwrap();
-    });
-}
-
 /// CVE-2025-52565: `/dev/pts` and `/dev/console` become links while the terminal is made.
 #[test]
 fn exchanging_the_places_of_a_terminal() {
     for name in ["pts", "console"] {
-        let Some(bundle) = bundle("stat -Lf -c %t /proc/self/fd/0; [ -t 0 ] && echo terminal") else { return };
+        let script = "while read a b c d e f; do case $f in *devpts*) echo at $e;; esac; done < /proc/self/mountinfo; \
+                      [ -t 0 ] && echo terminal";
+        let Some(bundle) = bundle(script) else { return };
         let (volume, outside) = (folder(&bundle, "volume"), folder(&bundle, "outside"));
         match name {
             "pts" => fs::create_dir(volume.join(name)).unwrap(),
             _ => fs::write(volume.join(name), "").unwrap(),
         }
-        symlink(outside.join("made"), volume.join("link")).unwrap();
+        // There inside of the root too: a link that is followed leads somewhere in any case.
+        let inside = bundle.rootfs().join(outside.strip_prefix("/").unwrap());
+        fs::create_dir_all(&inside).unwrap();
+        symlink(&outside, volume.join("link")).unwrap();
         bundle.edit(|spec| {
             spec["process"]["terminal"] = json!(true);
             let mounts = spec["mounts"].as_array_mut().unwrap();
@@ -142,8 +123,10 @@ fn exchanging_the_places_of_a_terminal() {
         rounds(&bundle, &neighbour, |said| {
             assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "something was made on the host: {said}");
             let said = said.replace('\r', "");
-            assert!(said == "1cd1\nterminal\n" || said.contains("atoll-runtime: mount point"), "{said}");
+            // The folder that is mounted on may have the other name by now.
+            let started = ["/dev/pts", "/dev/link"].map(|place| format!("at {place}\nterminal\n"));
+            assert!(started.contains(&said) || said.contains("atoll-runtime: mount point"), "{name}: {said}");
         });
-        assert!(!bundle.rootfs().join(outside.strip_prefix("/").unwrap()).exists(), "a link was followed");
+        assert_eq!(fs::read_dir(inside).unwrap().count(), 0, "a link was followed");
     }
 }
