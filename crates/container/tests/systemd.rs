@@ -20,6 +20,8 @@ const INSIDE: &str = "ATOLL_IN_MACHINE";
 /// The machine's ordinary user.
 const USER: u32 = 1000;
 const USER_RUNTIME: &str = "/run/user/1000";
+/// One more process, which keeps none of our pipes.
+const SLEEP: &str = "exec sleep 1000 > /dev/null 2>&1";
 
 fn main() {
     if std::env::var_os(INSIDE).is_some() {
@@ -189,7 +191,7 @@ fn limits_are_properties_and_files() {
         host(systemctl(false).arg("daemon-reload"));
         check_files(&group, &files);
 
-        bundle.succeeds(&["exec", "-d", &bundle.id, "sleep", "1000"]);
+        bundle.succeeds(&["exec", "-d", &bundle.id, "sh", "-c", SLEEP]);
         assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count(), 2);
         bundle.succeeds(&["pause", &bundle.id]);
         assert_eq!(bundle.status(), "paused");
@@ -368,7 +370,7 @@ fn an_ordinary_users_session() {
         let mut run = as_user(bundle, &["--systemd-cgroup", "run", "-d", "-b", path, &bundle.id]);
         run.stderr(out.try_clone().unwrap()).stdout(out);
         assert!(run.status().unwrap().success(), "{}", bundle.written());
-        assert_eq!(bundle.written(), "");
+        assert!(bundle.is_peers() || bundle.written().is_empty(), "{}", bundle.written());
 
         let unit = format!("lib-{}.scope", bundle.id);
         let group = folder("user.slice/user-1000.slice/user@1000.service/app.slice").join(&unit);
@@ -383,7 +385,7 @@ fn an_ordinary_users_session() {
         call(&["resume", &bundle.id]);
         // The peer leaves what is executed in the caller's group.
         if !bundle.is_peers() {
-            call(&["exec", "-d", &bundle.id, "sleep", "1000"]);
+            call(&["exec", "-d", &bundle.id, "sh", "-c", SLEEP]);
             assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count(), 2);
         }
         call(&["delete", "-f", &bundle.id]);

@@ -117,16 +117,17 @@ impl Connection {
         self.direct
     }
 
-    /// Without a name of our own in it: the other end takes whom the kernel names, which holds in user namespaces too.
+    /// Without a name of our own in it: the other end takes whom the kernel names, which holds in user namespaces too. All
+    /// lines go at once: systemd overlooks a message that it reads together with the last of them.
     fn authenticate(&mut self) -> Result<(), Error> {
-        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
+        self.send(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for expected in ["DATA", "OK "] {
             let line = self.line()?;
             if !line.starts_with(expected) {
                 return Err(Error::Refused(line));
             }
         }
-        self.send(b"BEGIN\r\n")
+        Ok(())
     }
 
     fn line(&mut self) -> Result<String, Error> {
