@@ -244,6 +244,6 @@ fn what_is_not_there_is_refused_by_name() {
     };
     check_refused("id 0", with("/linux/namespaces", json!([{"type": "mount"}, {"type": "user"}])));
     check_refused("version", with("/ociVersion", json!("9.0.0")));
-    check_refused("Intel RDT", |bundle| bundle.edit(|spec| spec["linux"]["intelRdt"] = json!({"closID": "a"})));
+    check_refused("intelRdt", |bundle| bundle.edit(|spec| spec["linux"]["intelRdt"] = json!({"closID": "a"})));
     check_refused("AppArmor", |bundle| bundle.edit(|spec| spec["process"]["apparmorProfile"] = json!("web")));
 }
