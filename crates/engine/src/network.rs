@@ -2,7 +2,7 @@
 //!
 //! There is one so far, the default bridge; its subnet is chosen when it is first needed and recorded. A workload gets an
 //! address when it starts and gives it back when it ends. Which one it has is kept in its run folder, where the next daemon
-//! finds it.
+//! finds it. An ordinary user's workloads are each alone on a network of the same addresses.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};

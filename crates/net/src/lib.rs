@@ -1,8 +1,9 @@
 //! Networks of one host: values, pure plans ([`address`], [`filter`], [`user`]) and their execution ([`ensure`], [`attach`]).
 //!
 //! A root's id gives the names of its bridge and its nftables table. What a host has of ours is made when a workload needs
-//! it and checked each time; nobody else's bridge, rule or policy is touched. Published ports, DNS, IPv6 and networks that
-//! users make are left out until they are here.
+//! it and checked each time; nobody else's bridge, rule or policy is touched. An ordinary user, who may make no bridge, has a
+//! network for each workload, with published ports. On bridges these are left out until they are here, and so are DNS, IPv6
+//! and networks that users make.
 
 #![forbid(unsafe_code)]
 
