@@ -11,6 +11,7 @@
 
 mod birth;
 mod channel;
+pub mod checkpoint;
 pub mod cli;
 mod creation;
 mod error;

@@ -2,7 +2,7 @@
 //! resume update events features spec`.
 //!
 //! Arguments become a [`Call`](args::Call) (pure), which one function of `commands` carries out on the records that
-//! `state` keeps below `--root`. Checkpoints are left out and refused.
+//! `state` keeps below `--root`.
 
 mod args;
 mod commands;

@@ -17,8 +17,6 @@ use atoll_sys::{cgroup::Cgroup, pidfd, proc};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::Created;
-
 /// The record's name in the folder.
 const RECORD: &str = "state.json";
 /// The socket that a created container waits on.
@@ -132,8 +130,14 @@ fn trust(path: &Path, metadata: &fs::Metadata, forbidden: u32) -> anyhow::Result
 }
 
 impl Record {
-    pub(super) fn new(id: &str, made: &Created, bundle: &Path, rootfs: &Path, spec: Spec) -> anyhow::Result<Self> {
-        let pid = made.pid;
+    pub(super) fn new(
+        id: &str,
+        pid: i32,
+        cgroup: &Cgroup,
+        bundle: &Path,
+        rootfs: &Path,
+        spec: Spec,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             id: id.to_owned(),
             pid,
@@ -142,7 +146,7 @@ impl Record {
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),
             created: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
-            cgroup: made.cgroup.to_string(),
+            cgroup: cgroup.to_string(),
             spec,
         })
     }

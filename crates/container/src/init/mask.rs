@@ -15,9 +15,9 @@ use super::{At, Step, errno, mounts, resolve, root};
 use crate::plan::{Plan, TMPFS_MASK_OPTIONS};
 
 /// Name of the null device in the tmpfs.
-const NULL: &str = "null";
+pub(crate) const NULL: &str = "null";
 /// Name of the empty folder in it.
-const EMPTY: &str = "empty";
+pub(crate) const EMPTY: &str = "empty";
 
 /// The tmpfs that masks are cloned from, attached out of sight on the host's root in this namespace until the pivot.
 #[derive(Debug)]
@@ -34,18 +34,8 @@ impl Masks {
             return Ok(None);
         }
         let step = "masks";
-        let options = TMPFS_MASK_OPTIONS.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
-        let tree = mounts::filesystem("tmpfs", "tmpfs", &options)?;
-        let null = rustix::fs::makedev(1, 3);
-        let own_null = if foreign {
-            Some(hosts_null(null)?)
-        } else {
-            rustix::fs::mknodat(&tree, NULL, FileType::CharacterDevice, mounts::NODE_MODE, null).at(step, NULL)?;
-            None
-        };
-        rustix::fs::mkdirat(&tree, EMPTY, Mode::from_raw_mode(0o755)).at(step, EMPTY)?;
-        let set = MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NOEXEC;
-        set_attributes(&tree, &MountAttr { set, ..MountAttr::default() }, false).at(step, "attributes")?;
+        let tree = tree(!foreign)?;
+        let own_null = if foreign { Some(hosts_null(rustix::fs::makedev(1, 3))?) } else { None };
         // Kernels before 6.15 clone only what is attached.
         let place = root::host_root().at(step, "/")?;
         attach(tree.as_fd(), place.as_fd()).at(step, "attach")?;
@@ -60,6 +50,21 @@ impl Masks {
             None => rustix::mount::open_tree(&self.tree, NULL, flags)?,
         })
     }
+}
+
+/// The tmpfs itself, detached, with a null device in it where one can be made.
+pub(crate) fn tree(null: bool) -> Step<OwnedFd> {
+    let step = "masks";
+    let options = TMPFS_MASK_OPTIONS.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));
+    let tree = mounts::filesystem("tmpfs", "tmpfs", &options)?;
+    if null {
+        let numbers = rustix::fs::makedev(1, 3);
+        rustix::fs::mknodat(&tree, NULL, FileType::CharacterDevice, mounts::NODE_MODE, numbers).at(step, NULL)?;
+    }
+    rustix::fs::mkdirat(&tree, EMPTY, Mode::from_raw_mode(0o755)).at(step, EMPTY)?;
+    let set = MountAttr::RDONLY | MountAttr::NOSUID | MountAttr::NOEXEC;
+    set_attributes(&tree, &MountAttr { set, ..MountAttr::default() }, false).at(step, "attributes")?;
+    Ok(tree)
 }
 
 /// The null device of the host, checked to be it; a descriptor of its place in the host's own /dev.

@@ -8,11 +8,11 @@
 mod copyup;
 mod devices;
 mod identity;
-mod mask;
+pub(crate) mod mask;
 mod mounts;
 pub(crate) mod procfs;
 mod resolve;
-mod root;
+pub(crate) mod root;
 mod sources;
 mod terminal;
 

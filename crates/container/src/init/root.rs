@@ -20,7 +20,7 @@ use crate::plan::RootPlan;
 const STACK_MAX: usize = 16;
 
 /// Cuts this namespace's copy of the mount tree off from the host's.
-pub(super) fn make_private() -> Step<()> {
+pub(crate) fn make_private() -> Step<()> {
     let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
     rustix::mount::mount_change("/", flags).at("private mounts", "/")
 }
@@ -117,7 +117,7 @@ pub(super) fn seal(root: &OwnedFd, plan: RootPlan) -> Step<()> {
 }
 
 /// A clone of a folder or file of the host, detached; of everything mounted below it when `recursive`.
-pub(super) fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
+pub(crate) fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;

@@ -2,6 +2,7 @@
 //!
 //! Written by hand since a runtime is started for every container: parsing costs microseconds.
 
+mod checkpoint;
 mod process;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use super::log::Log;
+pub(super) use checkpoint::Checkpoint;
 pub(super) use process::{Enter, Make};
 pub(super) use update::Update;
 use words::Words;
@@ -33,9 +35,6 @@ pub(super) enum Error {
     /// The option has no value, or one that is none.
     #[error("option {0} needs a value")]
     Value(String),
-    /// Freezing a container into files is another program's work.
-    #[error("{0} needs criu, which this runtime does not drive yet: pause the container instead")]
-    Checkpoint(String),
     /// Too few or too many names.
     #[error("{command} needs {needs}")]
     Operands { command: &'static str, needs: &'static str },
@@ -68,6 +67,8 @@ pub(super) enum Command {
     List { quiet: bool, json: bool },
     Exec(Box<Enter>),
     Ps { id: String, json: bool, options: Vec<String> },
+    Checkpoint(Box<Checkpoint>),
+    Restore(Box<Checkpoint>),
     Pause(String),
     Resume(String),
     Update(Box<Update>),
@@ -160,7 +161,8 @@ fn parse_command(name: &str, words: Words<'_>) -> Result<Command, Error> {
         "features" => none("features", words, Command::Features)?,
         "spec" => spec(words)?,
         "help" => Command::Help,
-        "checkpoint" | "restore" => return Err(Error::Checkpoint(name.to_owned())),
+        "checkpoint" => Command::Checkpoint(Box::new(checkpoint::checkpoint("checkpoint", words)?)),
+        "restore" => Command::Restore(Box::new(checkpoint::checkpoint("restore", words)?)),
         _ => return Err(Error::Command(name.to_owned())),
     })
 }
@@ -292,6 +294,10 @@ usage: atoll-runtime [--root DIR] [--log FILE] [--log-format text|json] [--syste
   state ID                           print its state as JSON
   list [-q] [-f table|json]          list containers
   ps [-f table|json] ID [OPTIONS]    list processes, by ps(1) with these options
+  checkpoint [--image-path DIR] [--leave-running] ID   freeze into files by criu (--criu PROGRAM before the command)
+  restore [--image-path DIR] [-b BUNDLE] [-d] ID       bring back; with both --work-path DIR --tcp-established
+       --ext-unix-sk --shell-job --file-locks --auto-dedup --empty-ns network
+       --manage-cgroups-mode soft|full|strict|ignore
   pause ID, resume ID                freeze, thaw
   update [-r FILE|-] [--memory BYTES] [--cpu-quota N] [--pids-limit N] … ID   change limits
   events [--stats] [--interval 5s] ID   print usage and out-of-memory events as JSON

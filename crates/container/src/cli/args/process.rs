@@ -47,7 +47,12 @@ pub(crate) struct Labels {
 }
 
 /// An option that the three share; false when it is none.
-fn shared(make: &mut Make, words: &mut Words<'_>, option: &str, given: Option<&OsString>) -> Result<bool, Error> {
+pub(super) fn shared(
+    make: &mut Make,
+    words: &mut Words<'_>,
+    option: &str,
+    given: Option<&OsString>,
+) -> Result<bool, Error> {
     let value = given.cloned();
     match option {
         "--console-socket" => make.console_socket = Some(words.value(option, value)?.into()),

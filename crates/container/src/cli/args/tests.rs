@@ -60,7 +60,11 @@ fn what_is_refused() {
     for line in ["update --mem-bw-schema x a", "update --l3-cache-schema x a"] {
         assert!(matches!(parsed(line), Err(Error::Refused(_))), "{line}");
     }
-    assert!(matches!(parsed("checkpoint a"), Err(Error::Checkpoint(_))));
+    for option in ["--pre-dump", "--parent-path x", "--lazy-pages", "--page-server a:1", "--status-fd 3"] {
+        assert!(matches!(parsed(&format!("checkpoint a {option}")), Err(Error::Refused(_))), "{option}");
+    }
+    assert!(matches!(parsed("checkpoint --bundle x a"), Err(Error::Option { .. })));
+    assert!(matches!(parsed("restore --leave-running a"), Err(Error::Option { .. })));
     for line in ["run", "run a b", "exec a", "exec", "kill", "list a", "update a", "update -r - --memory 1 a"] {
         assert!(matches!(parsed(line), Err(Error::Operands { .. })), "{line}");
     }

@@ -73,4 +73,14 @@ impl<'a> Words<'a> {
 }
 
 /// Options of runc's that are not done here.
-const REFUSED: [&str; 2] = ["--l3-cache-schema", "--mem-bw-schema"];
+const REFUSED: [&str; 9] = [
+    "--l3-cache-schema",
+    "--mem-bw-schema",
+    "--lazy-pages",
+    "--page-server",
+    "--status-fd",
+    "--pre-dump",
+    "--parent-path",
+    "--lsm-profile",
+    "--lsm-mount-context",
+];

@@ -80,7 +80,7 @@ fn make_in(
         crate::cli::warn("no control groups could be made: the container runs without limits and cannot be paused");
     }
     let finish = || -> anyhow::Result<Record> {
-        let record = Record::new(&make.id, &created, bundle, &rootfs, spec.clone())?;
+        let record = Record::new(&make.id, created.pid, &created.cgroup, bundle, &rootfs, spec.clone())?;
         folder.write(&record)?;
         hand_over(make, created.pid, created.master.as_ref())?;
         Ok(record)
@@ -150,7 +150,7 @@ pub(super) fn start(root: &Path, id: &str) -> anyhow::Result<u8> {
 }
 
 /// Hooks for when the program runs; one that fails ends the container (runtime.md, "Lifecycle").
-fn poststart(record: &Record, folder: &Folder) -> anyhow::Result<()> {
+pub(super) fn poststart(record: &Record, folder: &Folder) -> anyhow::Result<()> {
     match record.hooks() {
         Some(hooks) if !hooks.poststart.is_empty() => {
             let state = State { status: Status::Running, pid: record.pid, ..record.state(folder)? };
@@ -198,7 +198,7 @@ fn end(process: &OwnedFd, id: &str) -> anyhow::Result<()> {
 }
 
 /// Removes what is left of a container that has ended, then runs its last hooks: whatever becomes of those, it is gone.
-fn remove(folder: Folder, record: &Record) -> anyhow::Result<()> {
+pub(super) fn remove(folder: Folder, record: &Record) -> anyhow::Result<()> {
     let state = State { status: Status::Stopped, pid: 0, ..record.state(&folder)? };
     let cgroup = record.cgroup()?;
     cgroup.kill()?;

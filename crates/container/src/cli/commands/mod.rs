@@ -3,6 +3,7 @@
 //! Each function is one command on one container's folder, which it holds locked while it changes it. A container in the
 //! foreground is removed at its end, also when making it failed half-way.
 
+mod checkpoint;
 mod control;
 mod events;
 mod features;
@@ -38,6 +39,8 @@ pub(super) fn carry_out(call: &Call) -> anyhow::Result<u8> {
         Command::Delete { id, force } => life::delete(root, id, *force),
         Command::Exec(enter) => process::exec_in(root, enter),
         Command::Kill { id, signal, all } => control::kill(root, id, signal, *all),
+        Command::Checkpoint(options) => checkpoint::checkpoint(root, options, &call.global.criu),
+        Command::Restore(options) => checkpoint::restore(root, options, &call.global.criu),
         Command::Pause(id) => control::freeze(root, id, true),
         Command::Resume(id) => control::freeze(root, id, false),
         Command::Update(update) => control::update(root, update),
