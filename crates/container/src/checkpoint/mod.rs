@@ -166,7 +166,7 @@ impl Images {
         let log = String::from_utf8_lossy(&log);
         let said = log.lines().rev().find_map(|line| line.split_once("Error (").map(|(_, said)| format!("({said}")));
         match Command::new(&self.criu).arg("check").output() {
-            Err(error) => Error::Criu(format!("{}: {error}: install it, or name it with --criu", self.criu.display())),
+            Err(error) => Error::Criu(missing(&self.criu, &error)),
             Ok(check) if !check.status.success() => {
                 let text = String::from_utf8_lossy(&check.stderr).into_owned();
                 Error::Criu(format!("criu check: {}", text.lines().last().unwrap_or("failed").trim()))
@@ -193,6 +193,28 @@ fn judge(spec: &Spec, bundle: &Path) -> Result<Plan, Error> {
     Err(PlanError::unsupported(format!("a checkpoint {what}")).into())
 }
 
+/// First criu that brings a process's `no_new_privs` back.
+const KEEPS_NO_NEW_PRIVS: (u32, u32) = (3, 19);
+
+/// What this criu would lose, the restored container must not gain: better told before the container is frozen.
+fn keeps_privileges(images: &Images, plan: &Plan) -> Result<(), Error> {
+    let output = Command::new(&images.criu).arg("--version").output();
+    let output = output.map_err(|error| Error::Criu(missing(&images.criu, &error)))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.lines().find_map(|line| line.strip_prefix("Version:")).unwrap_or_default().trim();
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    let known = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if plan.process.no_new_privileges && known < KEEPS_NO_NEW_PRIVS {
+        let what = format!("criu {version} does not bring noNewPrivileges back: 3.19 and later do");
+        return Err(Error::Criu(what));
+    }
+    Ok(())
+}
+
+fn missing(criu: &Path, error: &io::Error) -> String {
+    format!("{}: {error}: install it, or name it with --criu", criu.display())
+}
+
 /// Freezes the container whose first process is `process` into images; unless it is `left_running`, its processes have
 /// ended then.
 ///
@@ -206,6 +228,7 @@ pub fn dump(
     left_running: bool,
 ) -> Result<(), Error> {
     let plan = judge(spec, bundle)?;
+    keeps_privileges(images, &plan)?;
     let pid = pidfd::number(process).map_err(system("look at the container's process"))?;
     let opened = images.open("dump.log")?;
     let mut options = images.options(&opened);
