@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests: a failure here is the test's")]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use atoll_testkit::TestUser;
 
 const RUNTIME: &str = env!("CARGO_BIN_EXE_atoll-runtime");
 const APPLETS: [&str; 15] =
@@ -20,6 +22,8 @@ struct Engine {
     dir: tempfile::TempDir,
     daemon: Option<Child>,
     environment: Vec<(&'static str, String)>,
+    /// Whose clients they are, when not root's.
+    user: Option<TestUser>,
     /// How the engine calls runc, and us.
     runtimes: [String; 2],
 }
@@ -46,7 +50,7 @@ impl Engine {
         for applet in APPLETS {
             symlink("busybox", bin.join(applet)).unwrap();
         }
-        Some(Self { dir, daemon: None, environment: Vec::new(), runtimes: runtimes.map(str::to_owned) })
+        Some(Self { dir, daemon: None, environment: Vec::new(), user: None, runtimes: runtimes.map(str::to_owned) })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -74,8 +78,14 @@ impl Engine {
 
     /// Runs a line; gives what it printed and its exit code.
     fn shell(&self, line: &str, runtime: &str) -> (String, i32) {
-        let mut command = Command::new("timeout");
-        command.args(["120", "sh", "-c", line]).current_dir(self.dir.path()).stdin(Stdio::null());
+        let mut command = match &self.user {
+            Some(user) => user.command("timeout"),
+            None => Command::new("timeout"),
+        };
+        command.args(["120", "sh", "-c", line]).stdin(Stdio::null());
+        if self.user.is_none() {
+            command.current_dir(self.dir.path());
+        }
         command.env("R", runtime).env("ROOT", self.path("root")).env_remove("DOCKER_HOST");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let output = command.output().unwrap();
@@ -223,6 +233,34 @@ fn podman() {
         ),
         "paused\nrunning",
     );
+    engine.check(&alive("$P$R kill -s KILL live >&-; $P$R wait live"), "137");
+}
+
+#[test]
+fn podman_of_an_ordinary_user() {
+    let programs = ["podman", "conmon", "newuidmap", "useradd"];
+    let Some(mut engine) = Engine::new(&programs, ["runc", RUNTIME]) else { return };
+    let user = TestUser::new(true).unwrap();
+    fs::set_permissions(engine.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(user.runtime_folder()).unwrap();
+    let config = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+    fs::write(user.home().join("containers.conf"), config).unwrap();
+    user.own(user.home()).unwrap();
+    engine.environment.push(("CONTAINERS_CONF", user.home().join("containers.conf").to_str().unwrap().to_owned()));
+    let podman = "podman --cgroup-manager cgroupfs --events-backend file --storage-driver vfs --runtime ";
+    engine.environment.push(("P", podman.to_owned()));
+    let ids = format!("0 {} 1\n1 {}", user.uid, user.subordinate.unwrap());
+    engine.user = Some(user);
+    assert_eq!(engine.shell("tar -C $ROOT -c . | ${P}runc import - bb", "").1, 0);
+    let run = |rest: &str| format!("$P$R run --rm --network none --log-driver k8s-file {rest}");
+    engine.check(&run("bb sh -c 'echo hi; exit 7'; echo $?"), "hi\n7");
+    engine.check(&(run("bb cat /proc/self/uid_map | tr -s ' ' | sed 's/^ //; s/ 65536$//'")), &ids);
+    engine.check(&run("--user 7:8 bb id"), "uid=7 gid=8 groups=8");
+    engine.check(&run("bb sh -c 'touch /x; echo x > /dev/null; ls -ld /x | head -c 10'"), "-rw-r--r--");
+    let alive = |rest: &str| {
+        format!("$P$R run -d --name live --network none bb sleep 1000 >&-; {rest}; $P$R rm -ft 0 live >&-")
+    };
+    engine.check(&alive("$P$R exec live echo in; $P$R exec live sh -c 'exit 9'; echo $?"), "in\n9");
     engine.check(&alive("$P$R kill -s KILL live >&-; $P$R wait live"), "137");
 }
 
