@@ -383,9 +383,10 @@ fn an_ordinary_users_session() {
         call(&["pause", &bundle.id]);
         check_files(&group, &[("cgroup.freeze", "1")]);
         call(&["resume", &bundle.id]);
+        call(&["exec", "-d", &bundle.id, "sh", "-c", SLEEP]);
         // The peer leaves what is executed in the caller's group.
         if !bundle.is_peers() {
-            call(&["exec", "-d", &bundle.id, "sh", "-c", SLEEP]);
+            assert_eq!(call(&["exec", &bundle.id, "cat", "/proc/self/cgroup"]).trim(), "0::/");
             assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count(), 2);
         }
         call(&["delete", "-f", &bundle.id]);
