@@ -185,7 +185,7 @@ fn a_counter_goes_on() {
         assert_eq!(exec("cat /proc/keys | wc -l; cat /proc/1/status | grep -c 'Seccomp:.*2'"), "0\n1", "{runtime}");
         let state: Value = serde_json::from_slice(&bundle.call(&["state", &bundle.id]).stdout).unwrap();
         let members = fs::read_to_string(Path::new("/sys/fs/cgroup").join(&bundle.id).join("cgroup.procs")).unwrap();
-        assert!(members.lines().any(|pid| pid == state["pid"].to_string()), "{runtime}: {members}");
+        assert!(members.lines().any(|pid| state["pid"] == json!(pid.parse::<i32>().unwrap())), "{runtime}: {members}");
         assert!(bundle.call(&["kill", &bundle.id, "KILL"]).status.success());
         bundle.wait_for("stopped");
         assert!(bundle.call(&["delete", &bundle.id]).status.success());

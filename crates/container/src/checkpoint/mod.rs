@@ -10,26 +10,26 @@
 //! Left out: terminals, user namespaces, namespaces of others but the network's; memory in advance (`--pre-dump`,
 //! `--parent-path`), page servers and lazy pages.
 
+mod restore;
 mod rpc;
 mod verify;
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use atoll_oci::runtime::{NamespaceType, Spec};
-use atoll_sys::cgroup::{Cgroup, Layout};
-use atoll_sys::mount::attach;
 use atoll_sys::pidfd;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use self::rpc::{Message, Request, Session};
 use crate::error::PlanError;
-use crate::init::{mask, root};
 use crate::plan::{MountKind, Plan};
+
+pub use restore::{Restoration, Restored, restore};
 
 /// Names of the standard streams in the images; criu's own files end in `.img`.
 const STREAMS: &str = "descriptors.json";
@@ -319,253 +319,4 @@ impl Source {
     fn bound(place: String, path: &Path) -> Self {
         Self { place, path: path.to_owned(), mask: false }
     }
-}
-
-/// What is to come back.
-#[derive(Debug, Clone, Copy)]
-pub struct Restoration<'a> {
-    /// The container's name.
-    pub id: &'a str,
-    /// Its configuration.
-    pub spec: &'a Spec,
-    /// The folder that relative paths of the configuration start from.
-    pub bundle: &'a Path,
-    /// Its root.
-    pub rootfs: &'a Path,
-    /// A folder of the caller's that criu does not need: the masks stand there meanwhile, seen by nobody else.
-    pub scratch: &'a Path,
-}
-
-/// What came back.
-#[derive(Debug)]
-pub struct Restored {
-    /// The first process, a child of the caller.
-    pub pid: i32,
-    /// The same as a descriptor.
-    pub pidfd: OwnedFd,
-    /// Its control groups.
-    pub cgroup: Cgroup,
-}
-
-/// Brings a container back from its images. `begun` is called with the first process's number when there are its
-/// namespaces, before anything runs in them. The caller has one thread; criu works in a mount namespace of its own.
-///
-/// # Errors
-/// [`Error`]; nothing of it is left.
-pub fn restore(
-    images: &Images,
-    what: &Restoration<'_>,
-    begun: impl FnMut(i32) -> Result<(), String>,
-) -> Result<Restored, Error> {
-    let plan = judge(what.spec, what.bundle)?;
-    let layout = Layout::read().map_err(system("read the host's control groups"))?;
-    let path = what.spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
-    let cgroup = Cgroup::at(&layout, path, what.id)?;
-    if cgroup.is_occupied() {
-        return Err(PlanError::invalid(format!("the control group {path:?} has processes already")).into());
-    }
-    let made = || -> Result<Restored, Error> {
-        cgroup.create_v2(&layout)?;
-        cgroup.create_v1(&layout)?;
-        cgroup.limit(&plan.limits)?;
-        restore_in(images, what, &plan, &cgroup, begun)
-    };
-    let made = made();
-    if made.is_err() {
-        // What was made goes again; the error that stopped us is what the caller needs.
-        let _ = cgroup.kill();
-        let _ = cgroup.remove();
-    }
-    made
-}
-
-fn restore_in(
-    images: &Images,
-    what: &Restoration<'_>,
-    plan: &Plan,
-    cgroup: &Cgroup,
-    mut begun: impl FnMut(i32) -> Result<(), String>,
-) -> Result<Restored, Error> {
-    let stage = Stage::enter(plan, cgroup, what)?;
-    // In the new namespace, since criu mounts below its working folder.
-    let opened = images.open("restore.log")?;
-    let mut options = images.options(&opened);
-    options.bytes(13, what.rootfs.as_os_str().as_encoded_bytes()).flag(26, true);
-    for source in &stage.sources {
-        let mut external = Message::default();
-        external.bytes(1, source.place.as_bytes()).bytes(2, source.path.as_os_str().as_encoded_bytes());
-        options.message(23, &external);
-    }
-    let inherited = inherit(plan, &opened, &mut options)?;
-    let group = cgroup.clone();
-    let session = Session::start(&images.criu, move || group.enter(false).map_err(io::Error::other));
-    let session = session.map_err(|error| images.explain(&opened, error.to_string()))?;
-    add_groups(session.pid(), &mut options).map_err(system("look at criu's control groups"))?;
-    let (mut contradiction, mut first) = (None, 0);
-    let outcome = session.carry_out(Request::Restore, &options, |script, pid| {
-        first = if pid > 0 { pid } else { first };
-        match script {
-            "setup-namespaces" => begun(first),
-            // All is restored, credentials and filters too, and every process still stopped.
-            "pre-resume" => verify::check(plan, what.rootfs, &stage.sources, cgroup, first).map_err(|found| {
-                kill(first, cgroup);
-                let text = found.to_string();
-                contradiction = Some(found);
-                text
-            }),
-            _ => Ok(()),
-        }
-    });
-    drop(inherited);
-    match (contradiction, outcome) {
-        (Some(found), _) => {
-            // The caller is its parent; it has been killed.
-            let _ = pidfd::open(first).and_then(pidfd::wait);
-            Err(found.into())
-        }
-        (None, Err(error)) => Err(images.explain(&opened, error)),
-        (None, Ok(pid)) => {
-            let pidfd = pidfd::open(pid).map_err(system("open the restored process"))?;
-            Ok(Restored { pid, pidfd, cgroup: cgroup.clone() })
-        }
-    }
-}
-
-/// Kills whatever was restored, wherever its processes are: none runs another instruction.
-fn kill(first: i32, cgroup: &Cgroup) {
-    for process in verify::family(first).unwrap_or_else(|_| vec![first]) {
-        let _ = pidfd::open(process).and_then(|process| pidfd::kill(process, libc::SIGKILL));
-    }
-    let _ = cgroup.kill();
-}
-
-/// The streams of the caller stand in for those that were outside, and a joined network for the one of then. The descriptors
-/// are open until criu has them.
-fn inherit(plan: &Plan, opened: &Opened, options: &mut Message) -> Result<Vec<OwnedFd>, Error> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&opened.images, STREAMS, flags, Mode::empty());
-    let file = File::from(file.map_err(|error| system(format!("read {STREAMS} of the images"))(error.into()))?);
-    let mut text = Vec::new();
-    file.take(STREAMS_MAX).read_to_end(&mut text).map_err(system("read the images"))?;
-    let keys: Vec<String> = serde_json::from_slice(&text).map_err(|error| system("read the images")(error.into()))?;
-    let mut fds = Vec::new();
-    let mut add = |key: &str, fd: OwnedFd| {
-        let mut one = Message::default();
-        one.bytes(1, key.as_bytes()).number(2, u64::try_from(fd.as_raw_fd()).unwrap_or_default());
-        options.message(27, &one);
-        fds.push(fd);
-    };
-    let own = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let known = |key: &&String| key.starts_with("pipe:[") || key.starts_with("file[");
-    let mut seen: Vec<&String> = Vec::new();
-    for (key, fd) in keys.iter().zip(own).filter(|(key, _)| known(key)) {
-        if !seen.contains(&key) {
-            seen.push(key);
-            add(key, rustix::io::dup(fd).map_err(|error| system("copy a stream")(error.into()))?);
-        }
-    }
-    for join in plan.namespaces.joins.iter().filter(|join| join.typ == NamespaceType::Network) {
-        let file = File::open(&join.path).map_err(system(format!("open the network namespace {}", join.path)))?;
-        let fd = OwnedFd::from(file);
-        atoll_sys::fd::keep_on_exec(&fd).map_err(system("keep a descriptor"))?;
-        add(NETWORK, fd);
-    }
-    Ok(fds)
-}
-
-/// The container's groups stand in for those of the images: criu is in them.
-fn add_groups(pid: u32, options: &mut Message) -> io::Result<()> {
-    for line in fs::read_to_string(format!("/proc/{pid}/cgroup"))?.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        if let (Some(controllers), Some(path)) = (parts.next(), parts.next()) {
-            let mut root = Message::default();
-            if !controllers.is_empty() {
-                root.bytes(1, controllers.as_bytes());
-            }
-            root.bytes(2, path.as_bytes());
-            options.message(25, &root);
-        }
-    }
-    Ok(())
-}
-
-/// A mount namespace of criu's own: the root on a mount of its own, as criu wants it, and the masks. The caller is back in its
-/// own namespace when this is dropped, and the other one ends with criu.
-struct Stage {
-    home: OwnedFd,
-    sources: Vec<Source>,
-}
-
-impl Stage {
-    fn enter(plan: &Plan, cgroup: &Cgroup, what: &Restoration<'_>) -> Result<Self, Error> {
-        let home = File::open("/proc/self/ns/mnt").map_err(system("open the own mount namespace"))?;
-        let sources = sources(plan, cgroup, what)?;
-        // SAFETY: the process has one thread; no descriptor or memory is unshared.
-        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
-            .map_err(|error| system("make a mount namespace for criu")(error.into()))?;
-        let stage = Self { home: home.into(), sources };
-        let step = |stop: crate::init::Stop| {
-            system(format!("mount for criu: {} {}", stop.0.step, stop.0.detail))(io::Error::from_raw_os_error(
-                stop.0.errno,
-            ))
-        };
-        root::make_private().map_err(step)?;
-        let bound = root::clone_tree(what.rootfs, false).map_err(system("clone the root"))?;
-        for (tree, place) in [(mask::tree(true).map_err(step)?, what.scratch), (bound, what.rootfs)] {
-            let place = open_folder(place)?;
-            attach(tree.as_fd(), place.as_fd()).map_err(system("mount for criu"))?;
-        }
-        Ok(stage)
-    }
-}
-
-/// What of the host is bound into the container. Each place must be there, without a link on its way, before criu mounts on
-/// it by its path.
-fn sources(plan: &Plan, cgroup: &Cgroup, what: &Restoration<'_>) -> Result<Vec<Source>, Error> {
-    let root = open_folder(what.rootfs)?;
-    let mut sources = Vec::new();
-    for mount in &plan.mounts {
-        let place = mount.normal_destination();
-        // Below a file system that criu makes first the root has no such place.
-        if !mount.is_fixed() {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-            rustix::fs::openat2(&root, &place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve).map_err(
-                |error| system(format!("find the mount point {place} (no link may lead to it)"))(error.into()),
-            )?;
-        }
-        match &mount.kind {
-            MountKind::Bind { source, .. } => sources.push(Source::bound(place, source)),
-            MountKind::Cgroup { unified } if *unified || cgroup.is_unified() => {
-                sources.extend(cgroup.unified().map(|folder| Source::bound(place, folder)));
-            }
-            MountKind::Cgroup { .. } => {
-                let unified = cgroup.unified().map(|folder| ("unified", folder));
-                let of = |(name, folder): (&str, &Path)| {
-                    Source::bound(format!("{place}/{}", name.strip_prefix("name=").unwrap_or(name)), folder)
-                };
-                sources.extend(cgroup.hierarchies().chain(unified).map(of));
-            }
-            MountKind::Filesystem { .. } => {}
-        }
-    }
-    // Which of the two a masked path needs is what it is in a procfs or sysfs like the container's.
-    sources.extend(plan.masked.iter().map(|path| {
-        let folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
-        Source::mask(path, what.scratch.join(if folder { mask::EMPTY } else { mask::NULL }))
-    }));
-    Ok(sources)
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let kind = Some(rustix::thread::LinkNameSpaceType::Mount);
-        // Left in the other namespace it still sees the same files.
-        let _ = rustix::thread::move_into_link_name_space(self.home.as_fd(), kind);
-    }
-}
-
-fn open_folder(path: &Path) -> Result<OwnedFd, Error> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|error| system(format!("open {}", path.display()))(error.into()))
 }

@@ -135,8 +135,7 @@ pub(super) fn check_mounts(plan: &Plan, sources: &[Source], mounted: &[Mounted])
             matches!(planned.kind, MountKind::Cgroup { .. })
                 && Path::new(&mount.place).starts_with(&planned.destination)
         });
-        let shown = view && mount.is_cgroup();
-        if !(known || shown) {
+        if !(known || view && mount.is_cgroup()) {
             return wrong(mount, "is none of the container's");
         }
     }
