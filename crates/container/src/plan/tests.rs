@@ -67,7 +67,7 @@ fn nothing_is_accepted_and_ignored() {
             "hook",
         );
     }
-    refused(|s| linux(s).intel_rdt = Some(Default::default()), "Intel RDT");
+    refused(|s| linux(s).intel_rdt = Some(Default::default()), "intelRdt");
     refused(|s| drop(linux(s).net_devices.insert("eth0".into(), Default::default())), "network namespace");
     refused(
         |s| {
@@ -77,7 +77,10 @@ fn nothing_is_accepted_and_ignored() {
     );
     let namespace = |typ, path: &str| vec![Namespace { typ, path: path.into() }];
     refused(|s| linux(s).namespaces.extend(namespace(NamespaceType::User, "")), "id 0");
-    refused(|s| linux(s).namespaces = namespace(NamespaceType::Mount, "/proc/1/ns/mnt"), "joining a mount namespace");
+    refused(
+        |s| linux(s).namespaces = namespace(NamespaceType::Mount, "/proc/1/ns/mnt"),
+        "in a mount namespace that is joined",
+    );
     let limit = |soft, hard| Rlimit { typ: "RLIMIT_NOFILE".into(), soft, hard };
     refused(|s| s.process.as_mut().unwrap().rlimits = vec![limit(2, 1)], "above");
     refused(|s| s.process.as_mut().unwrap().rlimits = vec![limit(1, 1), limit(1, 1)], "twice");
