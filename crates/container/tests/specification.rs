@@ -8,6 +8,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use common::*;
@@ -83,6 +84,30 @@ fn exec_enters_a_user_namespace() {
     assert_eq!(fs::metadata(bundle.rootfs().join("by-exec")).unwrap().uid(), 100_000);
     let output = bundle.call(&["exec", "-u", "7:8", &bundle.id, "id", "-u"]);
     assert_eq!(text(&output).trim(), "7");
+}
+
+#[test]
+fn exec_enters_a_group_below_the_containers() {
+    let hierarchy = Path::new("/sys/fs/cgroup/pids");
+    let runtimes = if has_peer() { vec![PEER, RUNTIME] } else { vec![RUNTIME] };
+    for runtime in runtimes {
+        let Some(bundle) = bundle_for(runtime, "sleep 100") else { return };
+        bundle.detached(&["run", "-d"]);
+        let exec = |group: &str| {
+            let script = "grep -e pids -e cpuset /proc/self/cgroup | cut -d: -f2- | tr '\\n' ' '";
+            text(&bundle.call(&["exec", "--cgroup", group, &bundle.id, "sh", "-c", script]))
+        };
+        if !hierarchy.exists() {
+            assert!(exec("pids:sub").contains("controller"), "{runtime}: {}", exec("pids:sub"));
+            continue;
+        }
+        let sub = hierarchy.join(&bundle.id).join("sub");
+        fs::create_dir(&sub).unwrap();
+        let seen = exec("pids:sub");
+        assert!(seen.contains("pids:/sub ") && seen.contains("cpuset:/ "), "{runtime}: {seen}");
+        assert!(!bundle.call(&["exec", "--cgroup", "nothing:sub", &bundle.id, "true"]).status.success(), "{runtime}");
+        fs::remove_dir(sub).unwrap();
+    }
 }
 
 #[test]

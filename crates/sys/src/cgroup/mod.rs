@@ -173,14 +173,23 @@ impl Cgroup {
         Ok(Self { unit: Some(unit), ..group })
     }
 
-    /// The group at `path` below this one, which is relative and has no `..` (the caller's to check).
-    #[must_use]
-    pub fn below(&self, path: &str) -> Self {
-        Self {
-            v1: self.v1.iter().map(|(names, folder)| (names.clone(), folder.join(path))).collect(),
-            v2: self.v2.as_ref().map(|folder| folder.join(path)),
-            unit: None,
+    /// The group at `path` below this one, which is relative and has no `..` (the caller's to check): in version 1's hierarchies
+    /// of `controllers`, or in all when there are none given.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] for a controller that has no such hierarchy.
+    pub fn below(&self, controllers: &[String], path: &str) -> Result<Self, Error> {
+        let holds = |names: &str, wanted: &String| names.split(',').any(|name| name == wanted);
+        if let Some(other) = controllers.iter().find(|wanted| !self.v1.iter().any(|(names, _)| holds(names, wanted))) {
+            let file = format!("hierarchy of controller {other:?} in version 1");
+            return Err(Error::Missing { what: "one process of a container", file });
         }
+        let join = |(names, folder): &(String, PathBuf)| {
+            let chosen = controllers.is_empty() || controllers.iter().any(|wanted| holds(names, wanted));
+            (names.clone(), if chosen { folder.join(path) } else { folder.clone() })
+        };
+        let v2 = |folder: &PathBuf| if controllers.is_empty() { folder.join(path) } else { folder.clone() };
+        Ok(Self { v1: self.v1.iter().map(join).collect(), v2: self.v2.as_ref().map(v2), unit: None })
     }
 
     /// Whether systemd keeps it.

@@ -287,7 +287,7 @@ usage: atoll-runtime [--root DIR] [--log FILE] [--log-format text|json] [--syste
   create [-b BUNDLE] ID              create; --pid-file FILE --console-socket SOCKET --preserve-fds N
                                      --no-new-keyring --no-pivot, also with run
   start ID                           start what was created
-  exec [-t] [-d] [-u USER] [-g GROUP] [-e NAME=VALUE] [-c CAP] [--cwd DIR] [--cgroup PATH] [--no-new-privs]
+  exec [-t] [-d] [-u USER] [-g GROUP] [-e NAME=VALUE] [-c CAP] [--cwd DIR] [--cgroup [CONTROLLER,…:]PATH] [--no-new-privs]
        [--ignore-paused] [--apparmor PROFILE] [--process-label LABEL] ID COMMAND …   or --process FILE
   kill [-a] ID [SIGNAL]              signal the first process, or all
   delete [-f] ID                     remove what has ended; with -f kill it first

@@ -42,8 +42,17 @@ pub(crate) struct Enter {
 pub(crate) struct Labels {
     pub(crate) apparmor: Option<String>,
     pub(crate) selinux: Option<String>,
-    /// A group below the container's, `/` being the container's own.
-    pub(crate) cgroup: Option<String>,
+    /// Groups below the container's.
+    pub(crate) cgroups: Vec<Subgroup>,
+}
+
+/// A group below the container's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Subgroup {
+    /// In the hierarchies of these controllers; empty for all.
+    pub(crate) controllers: Vec<String>,
+    /// Its path; empty for the container's own.
+    pub(crate) path: String,
 }
 
 /// An option that the three share; false when it is none.
@@ -100,7 +109,7 @@ pub(super) fn enter(mut words: Words<'_>) -> Result<Enter, Error> {
             "--ignore-paused" => enter.ignore_paused = flag()?,
             "--apparmor" => enter.labels.apparmor = Some(words.text(&option, given)?),
             "--process-label" => enter.labels.selinux = Some(words.text(&option, given)?),
-            "--cgroup" => enter.labels.cgroup = Some(cgroup(&words.text(&option, given)?)?),
+            "--cgroup" => add_cgroup(&mut enter.labels.cgroups, &words.text(&option, given)?)?,
             _ if shared(&mut enter.make, &mut words, &option, given.as_ref())? => {}
             _ => return words.unknown(&option),
         }
@@ -115,11 +124,20 @@ pub(super) fn enter(mut words: Words<'_>) -> Result<Enter, Error> {
     Ok(enter)
 }
 
-/// A path below the container's group. The notation with controllers is left out: all hierarchies hold the same groups.
-fn cgroup(text: &str) -> Result<String, Error> {
-    let path = text.trim_matches('/');
-    if text.contains(':') || path.split('/').any(|part| part == "." || part == "..") || text.contains('\0') {
-        return Err(Error::Value("--cgroup".into()));
+/// Reads `PATH` or `CONTROLLER,…:PATH`. No hierarchy may be named twice.
+fn add_cgroup(all: &mut Vec<Subgroup>, text: &str) -> Result<(), Error> {
+    let bad = || Error::Value("--cgroup".into());
+    let (controllers, path) = text.split_once(':').unwrap_or(("", text));
+    let path = path.trim_matches('/');
+    if path.split('/').any(|part| part == "." || part == "..") || text.contains('\0') || path.contains(':') {
+        return Err(bad());
     }
-    Ok(path.to_owned())
+    let controllers: Vec<String> = controllers.split(',').filter(|_| text.contains(':')).map(str::to_owned).collect();
+    let named = |name: &String| all.iter().any(|other| other.controllers.contains(name));
+    let everywhere = controllers.is_empty() || all.iter().any(|other| other.controllers.is_empty());
+    if controllers.iter().any(|name| name.is_empty() || named(name)) || (everywhere && !all.is_empty()) {
+        return Err(bad());
+    }
+    all.push(Subgroup { controllers, path: path.to_owned() });
+    Ok(())
 }

@@ -56,6 +56,22 @@ fn exec_keeps_the_commands_own_options() {
 }
 
 #[test]
+fn exec_names_groups_by_their_controllers() {
+    let groups = |line: &str| match parsed(line) {
+        Ok(Command::Exec(enter)) => {
+            enter.labels.cgroups.into_iter().map(|group| (group.controllers.join(","), group.path)).collect::<Vec<_>>()
+        }
+        other => panic!("{line}: {other:?}"),
+    };
+    let group = |controllers: &str, path: &str| (controllers.to_owned(), path.to_owned());
+    assert_eq!(groups("exec --cgroup /a/b c d"), [group("", "a/b")]);
+    assert_eq!(groups("exec --cgroup cpu,pids:a --cgroup memory:/ c d"), [group("cpu,pids", "a"), group("memory", "")]);
+    for bad in ["cpu:../a", ":a", "cpu,:a", "a:b:c", "cpu:a --cgroup cpu:b", "a --cgroup b", "a --cgroup cpu:b"] {
+        assert!(parsed(&format!("exec --cgroup {bad} c d")).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn what_is_refused() {
     for line in ["update --mem-bw-schema x a", "update --l3-cache-schema x a"] {
         assert!(matches!(parsed(line), Err(Error::Refused(_))), "{line}");

@@ -64,8 +64,8 @@ pub(super) fn exec_in(root: &Path, enter: &Enter) -> anyhow::Result<u8> {
     let process = process(&record, enter)?;
     let first = record.process().with_context(|| format!("container not running: {id:?} has ended"))?;
     let mut cgroup = record.cgroup()?;
-    if let Some(below) = enter.labels.cgroup.as_deref().filter(|below| !below.is_empty()) {
-        cgroup = cgroup.below(below);
+    for below in enter.labels.cgroups.iter().filter(|below| !below.path.is_empty()) {
+        cgroup = cgroup.below(&below.controllers, &below.path)?;
     }
     let stdio = streams(&process, &enter.make, !enter.make.detach)?;
     let target = Target { pidfd: first.as_fd(), cgroup: &cgroup, spec: &record.spec, state: Some(&state) };
