@@ -1,5 +1,5 @@
 //! The command line of an OCI runtime, as runc's: `run create start state kill delete list exec ps pause
-//! resume update events features spec`.
+//! resume update events features spec checkpoint restore`.
 //!
 //! Arguments become a [`Call`](args::Call) (pure), which one function of `commands` carries out on the records that
 //! `state` keeps below `--root`.
