@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use atoll_oci::runtime::{NamespaceType, OCI_VERSION, Spec, State, Status};
+use atoll_oci::runtime::{NamespaceType, Spec, State};
 use atoll_sys::cgroup::Cgroup;
 use atoll_sys::overlay::Overlay;
 use atoll_sys::process::Cloned;
@@ -29,7 +29,7 @@ use crate::birth;
 use crate::channel::{Channel, FromInit, ToInit};
 use crate::error::{CreateError, StartError};
 use crate::groups::{GroupPolicy, Groups};
-use crate::hooks::{self, Stage};
+use crate::hooks;
 use crate::init::{Init, Sources};
 use crate::netdev;
 use crate::plan::Plan;
@@ -61,20 +61,6 @@ pub struct Creation<'a> {
     pub pivot: bool,
     /// How it gets its control groups.
     pub groups: GroupPolicy,
-}
-
-impl Creation<'_> {
-    /// The state that hooks and listeners are told (runtime.md, "State").
-    fn state(&self) -> State {
-        State {
-            oci_version: OCI_VERSION.to_owned(),
-            id: self.id.to_owned(),
-            status: Status::Creating,
-            pid: 0,
-            bundle: self.bundle.to_string_lossy().into_owned(),
-            annotations: self.spec.annotations.clone(),
-        }
-    }
 }
 
 /// Where the root file system comes from.
@@ -226,12 +212,10 @@ pub fn create(creation: Creation<'_>) -> Result<Created, CreateError> {
     if terminal != plan.process.terminal {
         return Err(crate::PlanError::invalid("process.terminal and the given streams contradict each other").into());
     }
-    let groups = Groups::choose(&creation, &mut plan)?;
+    let groups = Groups::choose(creation.groups, creation.id, creation.spec, &mut plan)?;
     let made = build(&creation, &plan, &groups);
     if made.is_err() {
-        // What was made goes again; the error that stopped us is what the caller needs.
-        let _ = groups.cgroup.kill();
-        let _ = groups.cgroup.remove();
+        groups.undo();
     }
     made
 }
@@ -263,7 +247,7 @@ fn build(creation: &Creation<'_>, plan: &Plan, groups: &Groups) -> Result<Create
         StartMode::Caller => None,
         StartMode::Listener(listener) => Some(listener),
     };
-    let state = creation.state();
+    let state = hooks::creating(creation.id, creation.spec, creation.bundle);
     let init = Init {
         plan,
         creation,
@@ -325,10 +309,7 @@ fn wait_ready(
         match channel.receive_report().map_err(system("hear from the first process"))? {
             Some((FromInit::Terminal, Some(fd))) => master = Some(fd),
             Some((FromInit::Mounted, _)) => {
-                let state = State { pid, ..state.clone() };
-                let folder = Path::new(&state.bundle);
-                hooks::run(Stage::Prestart, &plan.hooks.prestart, &state, folder)?;
-                hooks::run(Stage::CreateRuntime, &plan.hooks.create_runtime, &state, folder)?;
+                hooks::run_creating(&plan.hooks, &State { pid, ..state.clone() })?;
                 channel.send(&ToInit::Continue).map_err(system("release the first process"))?;
             }
             Some((FromInit::Ready, Some(root))) => return Ok((master, root)),

@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
+use atoll_oci::runtime::Spec;
 use atoll_sys::cgroup::{Cgroup, Layout, Limits, Owner, Scope};
 use atoll_sys::dbus::Value;
 use atoll_sys::userns;
 
-use crate::creation::{Creation, system};
+use crate::creation::system;
 use crate::error::{CreateError, PlanError};
 use crate::plan::Plan;
 
@@ -48,16 +49,16 @@ pub(crate) struct Groups {
 impl Groups {
     /// An ordinary user gets as many as are delegated, or none, which the caller sees in
     /// [`Created::cgroup`](crate::Created::cgroup). Devices need no rules there: the host's own permissions hold for them.
-    pub(crate) fn choose(creation: &Creation<'_>, plan: &mut Plan) -> Result<Self, CreateError> {
+    pub(crate) fn choose(policy: GroupPolicy, id: &str, spec: &Spec, plan: &mut Plan) -> Result<Self, CreateError> {
         let layout = Layout::read().map_err(system("read the host's control groups"))?;
-        let path = creation.spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
+        let path = spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
         let privileged = userns::is_privileged().map_err(system("look at the own privileges"))?;
-        let (cgroup, properties) = match creation.groups.keeper {
-            GroupKeeper::Files => (Cgroup::at(&layout, path, creation.id)?, Vec::new()),
+        let (cgroup, properties) = match policy.keeper {
+            GroupKeeper::Files => (Cgroup::at(&layout, path, id)?, Vec::new()),
             GroupKeeper::Systemd => {
                 let owner = if privileged { Owner::System } else { Owner::User };
-                let properties = properties(&creation.spec.annotations)?;
-                (Cgroup::in_systemd(&layout, path, creation.id, owner)?, properties)
+                let properties = properties(&spec.annotations)?;
+                (Cgroup::in_systemd(&layout, path, id, owner)?, properties)
             }
         };
         if cgroup.is_occupied() {
@@ -67,7 +68,7 @@ impl Groups {
         if !privileged {
             plan.limits.devices.clear();
         }
-        let optional = creation.groups.optional.unwrap_or(!privileged);
+        let optional = policy.optional.unwrap_or(!privileged);
         if optional && !groups.cgroup.is_in_systemd() && !groups.cgroup.try_create(&groups.layout)? {
             groups.cgroup = Cgroup::none();
         }
@@ -90,6 +91,12 @@ impl Groups {
         let description = format!("container {id}");
         let properties = self.properties.clone();
         Ok(self.cgroup.adopt(Scope { pid, description: &description, limits, properties })?)
+    }
+
+    /// Takes back what was made, with all processes in it: the error that stopped us is what the caller needs.
+    pub(crate) fn undo(&self) {
+        let _ = self.cgroup.kill();
+        let _ = self.cgroup.remove();
     }
 }
 

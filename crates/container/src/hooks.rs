@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use atoll_oci::runtime::{Hook, State};
+use atoll_oci::runtime::{Hook, Hooks, OCI_VERSION, Spec, State, Status};
 use atoll_sys::pidfd;
 use rustix::fs::MemfdFlags;
 
@@ -61,6 +61,25 @@ pub struct HookError {
     pub path: String,
     /// What went wrong.
     pub what: String,
+}
+
+/// The state that hooks and listeners are told of a container that is being created (runtime.md, "State"); its `pid` is to come.
+pub(crate) fn creating(id: &str, spec: &Spec, bundle: &Path) -> State {
+    State {
+        oci_version: OCI_VERSION.to_owned(),
+        id: id.to_owned(),
+        status: Status::Creating,
+        pid: 0,
+        bundle: bundle.to_string_lossy().into_owned(),
+        annotations: spec.annotations.clone(),
+    }
+}
+
+/// Runs the hooks of the runtime's namespaces, when the container has its own and nothing runs in it yet.
+pub(crate) fn run_creating(hooks: &Hooks, state: &State) -> Result<(), HookError> {
+    let folder = Path::new(&state.bundle);
+    run(Stage::Prestart, &hooks.prestart, state, folder)?;
+    run(Stage::CreateRuntime, &hooks.create_runtime, state, folder)
 }
 
 /// Runs the hooks of a stage in their order, in `folder`, until one fails.

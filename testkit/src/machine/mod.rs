@@ -63,6 +63,15 @@ fn only(folder: &Path, prefix: &str) -> io::Result<PathBuf> {
     paths.filter(named).max().ok_or_else(|| io::Error::other(format!("no {prefix}… in {}", folder.display())))
 }
 
+/// Folders of programs and libraries below `/usr`, and the links to them that Debian has.
+fn make_merged_folders(root: &Path) -> io::Result<()> {
+    for folder in ["bin", "sbin", "lib", "lib64"] {
+        fs::create_dir_all(root.join("usr").join(folder))?;
+        symlink(Path::new("usr").join(folder), root.join(folder))?;
+    }
+    Ok(())
+}
+
 impl Machine {
     /// A machine whose kernel gets `cmdline` too. `None`, said aloud, where it cannot be had.
     ///
@@ -89,8 +98,17 @@ impl Machine {
     /// When temporary files cannot be made.
     #[must_use]
     pub fn full_host() -> Option<Self> {
+        Self::full_host_with_kernel(SERIES, &[])
+    }
+
+    /// The same with the kernel of another series, which loads `modules` too.
+    ///
+    /// # Panics
+    /// When temporary files cannot be made.
+    #[must_use]
+    pub fn full_host_with_kernel(series: &str, modules: &[&str]) -> Option<Self> {
         let cmdline = format!("cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 {}", system::CMDLINE);
-        Self::with(SERIES, |kernel, cache| Self::prepare(kernel, Some(system::unpacked(cache)?), &[], &cmdline))
+        Self::with(series, |kernel, cache| Self::prepare(kernel, Some(system::unpacked(cache)?), modules, &cmdline))
     }
 
     /// What `prepare` makes of a kernel and the folder of what was downloaded.
@@ -115,9 +133,8 @@ impl Machine {
     fn prepare(kernel: PathBuf, system: Option<PathBuf>, modules: &[&str], cmdline: &str) -> io::Result<Self> {
         let root = tempfile::tempdir()?;
         let machine = Self { kernel, system, root, cmdline: cmdline.to_owned() };
+        make_merged_folders(machine.root.path())?;
         let bin = machine.root.path().join("usr/bin");
-        fs::create_dir_all(&bin)?;
-        symlink("usr/bin", machine.root.path().join("bin"))?;
         fs::copy("/bin/busybox", bin.join("busybox"))?;
         symlink("busybox", bin.join("sh"))?;
         let folder = machine.root.path().join("modules");

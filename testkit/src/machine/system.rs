@@ -6,11 +6,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::run;
+use super::{make_merged_folders, run};
 
 /// What is installed, with all that it depends on.
 const PACKAGES: [&str; 10] = [
@@ -79,10 +78,7 @@ pub(super) fn unpacked(cache: &Path) -> io::Result<PathBuf> {
     download(&packages)?;
     let partial = cache.join("system.new");
     let _ = fs::remove_dir_all(&partial);
-    for folder in ["bin", "sbin", "lib", "lib64"] {
-        fs::create_dir_all(partial.join("usr").join(folder))?;
-        symlink(Path::new("usr").join(folder), partial.join(folder))?;
-    }
+    make_merged_folders(&partial)?;
     for package in fs::read_dir(&packages)?.flatten().map(|entry| entry.path()) {
         if package.extension().is_some_and(|kind| kind == "deb") {
             unpack(&package, &partial)?;

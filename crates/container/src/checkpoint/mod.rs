@@ -22,11 +22,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use atoll_oci::runtime::{NamespaceType, Spec};
-use atoll_sys::pidfd;
+use atoll_sys::{pidfd, userns};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use self::rpc::{Message, Request, Session};
-use crate::error::PlanError;
+use crate::error::{CreateError, PlanError};
 use crate::plan::{MountKind, Plan};
 
 pub use restore::{Restoration, Restored, restore};
@@ -60,9 +60,9 @@ pub enum Error {
     /// What came back is not what the configuration says; it has been killed.
     #[error("the images contradict the configuration: {0}")]
     Verify(#[from] verify::Contradiction),
-    /// The control groups could not be made.
-    #[error("cannot set up the control groups")]
-    Cgroup(#[from] atoll_sys::cgroup::Error),
+    /// What creating has too failed: control groups, hooks.
+    #[error(transparent)]
+    Create(#[from] CreateError),
     /// The caller's own part failed.
     #[error("cannot {what}")]
     System {
@@ -176,9 +176,12 @@ impl Images {
     }
 }
 
-/// What is not frozen or brought back yet, by name.
-fn judge(spec: &Spec, bundle: &Path) -> Result<Plan, Error> {
+/// What is not frozen or brought back yet, by name, nor by whom.
+fn judge(images: &Images, spec: &Spec, bundle: &Path) -> Result<Plan, Error> {
     let plan = Plan::new(spec, bundle)?;
+    if !userns::is_privileged().map_err(system("look at the own privileges"))? {
+        return Err(Error::Criu("it needs the rights of the host's root".into()));
+    }
     let what = if plan.process.terminal {
         "of a terminal"
     } else if plan.namespaces.has_user_namespace() {
@@ -187,6 +190,8 @@ fn judge(spec: &Spec, bundle: &Path) -> Result<Plan, Error> {
         "of a namespace of others"
     } else if plan.mounts.iter().any(|mount| mount.idmap.is_some()) {
         "of id-mapped mounts"
+    } else if plan.namespaces.cgroup && images.cgroups == CgroupsMode::Ignore {
+        "of a cgroup namespace with --manage-cgroups-mode ignore"
     } else {
         return Ok(plan);
     };
@@ -227,7 +232,7 @@ pub fn dump(
     bundle: &Path,
     left_running: bool,
 ) -> Result<(), Error> {
-    let plan = judge(spec, bundle)?;
+    let plan = judge(images, spec, bundle)?;
     keeps_privileges(images, &plan)?;
     let pid = pidfd::number(process).map_err(system("look at the container's process"))?;
     let opened = images.open("dump.log")?;

@@ -5,15 +5,17 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use atoll_oci::runtime::{NamespaceType, Spec};
-use atoll_sys::cgroup::{Cgroup, Layout};
+use atoll_oci::runtime::{NamespaceType, Spec, State};
+use atoll_sys::cgroup::Cgroup;
 use atoll_sys::mount::attach;
 use atoll_sys::pidfd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::rpc::{Message, Request, Session};
-use super::{Error, Images, NETWORK, Opened, STREAMS, STREAMS_MAX, Source, judge, system, verify};
-use crate::error::PlanError;
+use super::{CgroupsMode, Error, Images, NETWORK, Opened, STREAMS, STREAMS_MAX, Source, judge, system, verify};
+use crate::error::{CreateError, PlanError};
+use crate::groups::{GroupPolicy, Groups};
+use crate::hooks;
 use crate::init::{mask, root};
 use crate::plan::{MountKind, Plan};
 
@@ -30,6 +32,8 @@ pub struct Restoration<'a> {
     pub rootfs: &'a Path,
     /// A folder of the caller's that criu does not need: the masks stand there meanwhile, seen by nobody else.
     pub scratch: &'a Path,
+    /// How it gets its control groups.
+    pub groups: GroupPolicy,
 }
 
 /// What came back.
@@ -43,45 +47,38 @@ pub struct Restored {
     pub cgroup: Cgroup,
 }
 
-/// Brings a container back from its images. `begun` is called with the first process's number when there are its
-/// namespaces, before anything runs in them. The caller has one thread; criu works in a mount namespace of its own.
+/// Brings a container back from its images. The runtime's hooks run when there are its namespaces, before anything runs in
+/// them. The caller has one thread; criu works in a mount namespace of its own.
 ///
 /// # Errors
 /// [`Error`]; nothing of it is left.
-pub fn restore(
-    images: &Images,
-    what: &Restoration<'_>,
-    begun: impl FnMut(i32) -> Result<(), String>,
-) -> Result<Restored, Error> {
-    let plan = judge(what.spec, what.bundle)?;
-    let layout = Layout::read().map_err(system("read the host's control groups"))?;
-    let path = what.spec.linux.as_ref().map_or("", |linux| linux.cgroups_path.as_str());
-    let cgroup = Cgroup::at(&layout, path, what.id)?;
-    if cgroup.is_occupied() {
-        return Err(PlanError::invalid(format!("the control group {path:?} has processes already")).into());
+pub fn restore(images: &Images, what: &Restoration<'_>) -> Result<Restored, Error> {
+    let mut plan = judge(images, what.spec, what.bundle)?;
+    check_mode(images.cgroups)?;
+    let groups = Groups::choose(what.groups, what.id, what.spec, &mut plan)?;
+    if groups.cgroup.is_none() {
+        // Nothing else tells the container's processes from others that the images may put beside them.
+        return Err(PlanError::unsupported("a restore without control groups").into());
     }
-    let made = || -> Result<Restored, Error> {
-        cgroup.create_v2(&layout)?;
-        cgroup.create_v1(&layout)?;
-        cgroup.limit(&plan.limits)?;
-        restore_in(images, what, &plan, &cgroup, begun)
-    };
-    let made = made();
+    let made = groups.make(&plan.limits).map_err(Error::from).and_then(|_| restore_in(images, what, &plan, &groups));
     if made.is_err() {
-        // What was made goes again; the error that stopped us is what the caller needs.
-        let _ = cgroup.kill();
-        let _ = cgroup.remove();
+        groups.undo();
     }
     made
 }
 
-fn restore_in(
-    images: &Images,
-    what: &Restoration<'_>,
-    plan: &Plan,
-    cgroup: &Cgroup,
-    mut begun: impl FnMut(i32) -> Result<(), String>,
-) -> Result<Restored, Error> {
+/// The groups are made before criu starts, with the configuration's limits, which the images may not change.
+fn check_mode(mode: CgroupsMode) -> Result<(), PlanError> {
+    let refuse = |mode| Err(PlanError::unsupported(format!("a restore with --manage-cgroups-mode {mode}")));
+    match mode {
+        CgroupsMode::Ignore | CgroupsMode::Soft => Ok(()),
+        CgroupsMode::Full => refuse("full"),
+        CgroupsMode::Strict => refuse("strict"),
+    }
+}
+
+fn restore_in(images: &Images, what: &Restoration<'_>, plan: &Plan, groups: &Groups) -> Result<Restored, Error> {
+    let cgroup = &groups.cgroup;
     let stage = Stage::enter(plan, cgroup, what)?;
     // In the new namespace, since criu mounts below its working folder.
     let opened = images.open("restore.log")?;
@@ -93,31 +90,34 @@ fn restore_in(
         options.message(23, &external);
     }
     let inherited = inherit(plan, &opened, &mut options)?;
-    let group = cgroup.clone();
-    let session = Session::start(&images.criu, move || group.enter(false).map_err(io::Error::other));
-    let session = session.map_err(|error| images.explain(&opened, error.to_string()))?;
+    let session = begin(images, what.id, plan, groups, &opened)?;
     add_groups(session.pid(), &mut options).map_err(system("look at criu's control groups"))?;
-    let (mut contradiction, mut first) = (None, 0);
+    let state = hooks::creating(what.id, what.spec, what.bundle);
+    let (mut stopped, mut first) = (None, 0);
     let outcome = session.carry_out(Request::Restore, &options, |script, pid| {
         first = if pid > 0 { pid } else { first };
-        match script {
-            "setup-namespaces" => begun(first),
+        let step = match script {
+            "setup-namespaces" => {
+                let state = State { pid: first, ..state.clone() };
+                hooks::run_creating(&plan.hooks, &state).map_err(|error| CreateError::from(error).into())
+            }
             // All is restored, credentials and filters too, and every process still stopped.
-            "pre-resume" => verify::check(plan, what.rootfs, &stage.sources, cgroup, first).map_err(|found| {
-                kill(first, cgroup);
-                let text = found.to_string();
-                contradiction = Some(found);
-                text
-            }),
+            "pre-resume" => verify::check(plan, what.rootfs, &stage.sources, cgroup, first).map_err(Error::from),
             _ => Ok(()),
-        }
+        };
+        step.map_err(|error| {
+            kill(first, cgroup);
+            let text = error.to_string();
+            stopped = Some(error);
+            text
+        })
     });
     drop(inherited);
-    match (contradiction, outcome) {
-        (Some(found), _) => {
+    match (stopped, outcome) {
+        (Some(error), _) => {
             // The caller is its parent; it has been killed.
             let _ = pidfd::open(first).and_then(pidfd::wait);
-            Err(found.into())
+            Err(error)
         }
         (None, Err(error)) => Err(images.explain(&opened, error)),
         (None, Ok(pid)) => {
@@ -125,6 +125,18 @@ fn restore_in(
             Ok(Restored { pid, pidfd, cgroup: cgroup.clone() })
         }
     }
+}
+
+/// Starts criu in the container's groups, where what it restores is born; the one of systemd's is made around it.
+fn begin(images: &Images, id: &str, plan: &Plan, groups: &Groups, opened: &Opened) -> Result<Session, Error> {
+    let own = (!groups.cgroup.is_in_systemd()).then(|| groups.cgroup.clone());
+    let enter = move || own.as_ref().map_or(Ok(()), |group| group.enter(false).map_err(io::Error::other));
+    let session = Session::start(&images.criu, enter).map_err(|error| images.explain(opened, error.to_string()))?;
+    if groups.cgroup.is_in_systemd() {
+        // It waits for its request.
+        groups.adopt(id, session.pid().cast_signed(), &plan.limits)?;
+    }
+    Ok(session)
 }
 
 /// Kills whatever was restored, wherever its processes are: none runs another instruction.

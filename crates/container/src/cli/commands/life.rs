@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use atoll_oci::runtime::{Spec, State, Status};
+use atoll_sys::cgroup::Cgroup;
 use atoll_sys::pidfd::{self, Exit};
 
 use super::process::{hand_over, streams};
@@ -20,24 +21,73 @@ use crate::{Creation, GroupPolicy, RootSource, StartHandle, StartMode, create};
 /// How long a killed process may take to end.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Creates a container in a folder of its own; the folder is removed when that fails.
-fn make(
+/// What a call names: the folder, the configuration in it, and the root that this names.
+pub(super) struct Bundle {
+    pub(super) path: PathBuf,
+    pub(super) spec: Spec,
+    pub(super) rootfs: PathBuf,
+}
+
+impl Bundle {
+    pub(super) fn read(make: &Make) -> anyhow::Result<Self> {
+        let path = fs::canonicalize(&make.bundle).with_context(|| format!("no bundle {}", make.bundle.display()))?;
+        let spec: Spec = read_json(&path.join("config.json"))?;
+        let rootfs = path.join(spec.root.as_ref().map_or("rootfs", |root| root.path.as_str()));
+        Ok(Self { path, spec, rootfs })
+    }
+}
+
+/// Makes a container in a folder of its own; the folder is removed when that fails.
+pub(super) fn in_folder<T>(
     root: &Path,
     make: &Make,
-    groups: GroupPolicy,
-    mode: &Mode,
-) -> anyhow::Result<(Folder, Record, crate::Created)> {
-    atoll_sys::exe::seal().context("cannot seal the program")?;
-    let bundle = fs::canonicalize(&make.bundle).with_context(|| format!("no bundle {}", make.bundle.display()))?;
-    let spec: Spec = read_json(&bundle.join("config.json"))?;
+    in_it: impl FnOnce(&Folder) -> anyhow::Result<T>,
+) -> anyhow::Result<(Folder, T)> {
     let folder = Folder::create(root, &make.id)?;
-    match make_in(&folder, make, groups, mode, &bundle, &spec) {
-        Ok((record, created)) => Ok((folder, record, created)),
+    match in_it(&folder) {
+        Ok(made) => Ok((folder, made)),
         Err(error) => {
             // Nothing else refers to the folder yet.
             let _ = folder.remove();
             Err(error)
         }
+    }
+}
+
+/// A first process that was made, its groups and its terminal.
+pub(super) struct Made<'a> {
+    pub(super) pid: i32,
+    pub(super) pidfd: &'a OwnedFd,
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) master: Option<&'a OwnedFd>,
+}
+
+impl<'a> Made<'a> {
+    fn created(created: &'a crate::Created) -> Self {
+        let crate::Created { pid, pidfd, cgroup, master, .. } = created;
+        Self { pid: *pid, pidfd, cgroup, master: master.as_ref() }
+    }
+
+    /// Writes the record and hands over what the caller asked for; when that fails, the container goes again.
+    pub(super) fn keep(&self, folder: &Folder, make: &Make, bundle: &Bundle) -> anyhow::Result<Record> {
+        let kept = || -> anyhow::Result<Record> {
+            let Bundle { path, spec, rootfs } = bundle;
+            let record = Record::new(&make.id, self.pid, self.cgroup, path, rootfs, spec.clone())?;
+            folder.write(&record)?;
+            hand_over(make, self.pid, self.master)?;
+            Ok(record)
+        };
+        kept().inspect_err(|_| {
+            self.end();
+            let _ = self.cgroup.remove();
+        })
+    }
+
+    /// Kills it, and waits for its end.
+    fn end(&self) {
+        let _ = self.cgroup.kill();
+        let _ = pidfd::kill(self.pidfd, libc::SIGKILL);
+        let _ = pidfd::wait(self.pidfd);
     }
 }
 
@@ -48,26 +98,35 @@ enum Mode {
     Created,
 }
 
+fn make(
+    root: &Path,
+    make: &Make,
+    groups: GroupPolicy,
+    mode: &Mode,
+) -> anyhow::Result<(Folder, (Record, crate::Created))> {
+    atoll_sys::exe::seal().context("cannot seal the program")?;
+    let bundle = Bundle::read(make)?;
+    in_folder(root, make, |folder| make_in(folder, make, groups, mode, &bundle))
+}
+
 fn make_in(
     folder: &Folder,
     make: &Make,
     groups: GroupPolicy,
     mode: &Mode,
-    bundle: &Path,
-    spec: &Spec,
+    bundle: &Bundle,
 ) -> anyhow::Result<(Record, crate::Created)> {
-    let process = spec.process.clone().unwrap_or_default();
+    let process = bundle.spec.process.clone().unwrap_or_default();
     let stdio = streams(&process, make, matches!(mode, Mode::Foreground))?;
-    let rootfs = bundle.join(spec.root.as_ref().map_or("rootfs", |root| root.path.as_str()));
     let start = match mode {
         Mode::Created => StartMode::Listener(atoll_sys::fd::listen_seqpacket(&folder.socket())?),
         Mode::Foreground | Mode::Detached => StartMode::Caller,
     };
     let created = create(Creation {
         id: &make.id,
-        spec,
-        bundle,
-        root: RootSource::Path(rootfs.clone()),
+        spec: &bundle.spec,
+        bundle: &bundle.path,
+        root: RootSource::Path(bundle.rootfs.clone()),
         user: "",
         stdio,
         start,
@@ -79,46 +138,50 @@ fn make_in(
     if created.cgroup.is_none() {
         crate::cli::warn("no control groups could be made: the container runs without limits and cannot be paused");
     }
-    let finish = || -> anyhow::Result<Record> {
-        let record = Record::new(&make.id, created.pid, &created.cgroup, bundle, &rootfs, spec.clone())?;
-        folder.write(&record)?;
-        hand_over(make, created.pid, created.master.as_ref())?;
-        Ok(record)
-    };
-    match finish() {
-        Ok(record) => Ok((record, created)),
-        Err(error) => {
-            let _ = created.cgroup.kill();
-            let _ = pidfd::wait(&created.pidfd);
-            let _ = created.cgroup.remove();
-            Err(error)
-        }
-    }
+    let record = Made::created(&created).keep(folder, make, bundle)?;
+    Ok((record, created))
 }
 
 pub(super) fn run(root: &Path, options: &Make, groups: GroupPolicy) -> anyhow::Result<u8> {
     let mode = if options.detach { Mode::Detached } else { Mode::Foreground };
-    let (folder, record, mut created) = make(root, options, groups, &mode)?;
-    let signals = if options.detach { None } else { Some(Signals::block().context("cannot wait for signals")?) };
+    let (folder, (record, mut created)) = make(root, options, groups, &mode)?;
     let start = created.start.take().context("the container has no start handle")?;
-    let started = start.start().map_err(anyhow::Error::from).and_then(|()| poststart(&record, &folder));
-    if let Err(error) = started {
-        let _ = pidfd::kill(&created.pidfd, libc::SIGKILL);
-        let _ = pidfd::wait(&created.pidfd);
-        remove(folder, &record)?;
-        return Err(error);
-    }
-    let Some(signals) = signals else { return Ok(0) };
+    follow(folder, &record, options, &Made::created(&created), || Ok(start.start()?))
+}
+
+/// Starts a container that was made and runs its hooks; in the foreground it is waited for, and removed at its end.
+pub(super) fn follow(
+    folder: Folder,
+    record: &Record,
+    make: &Make,
+    made: &Made<'_>,
+    start: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<u8> {
+    let started = || -> anyhow::Result<Option<Signals>> {
+        let signals = if make.detach { None } else { Some(Signals::block().context("cannot wait for signals")?) };
+        start()?;
+        poststart(record, &folder)?;
+        Ok(signals)
+    };
+    let signals = match started() {
+        Ok(Some(signals)) => signals,
+        Ok(None) => return Ok(0),
+        Err(error) => {
+            made.end();
+            remove(folder, record)?;
+            return Err(error);
+        }
+    };
     // Others may look at it and signal it meanwhile.
     let path = folder.path.clone();
     drop(folder);
-    let master = created.master.as_ref().filter(|_| options.console_socket.is_none());
-    let exit: Exit = console::wait(created.pidfd.as_fd(), master, &signals).context("cannot wait for the container")?;
-    if !options.keep
-        && let (Some(parent), Some(name)) = (path.parent(), path.file_name())
-        && let Ok(folder) = Folder::open(parent, &name.to_string_lossy())
+    let master = made.master.filter(|_| make.console_socket.is_none());
+    let exit: Exit = console::wait(made.pidfd.as_fd(), master, &signals).context("cannot wait for the container")?;
+    if !make.keep
+        && let Some(root) = path.parent()
+        && let Ok(folder) = Folder::open(root, &record.id)
     {
-        remove(folder, &record)?;
+        remove(folder, record)?;
     }
     Ok(exit.status())
 }
@@ -150,7 +213,7 @@ pub(super) fn start(root: &Path, id: &str) -> anyhow::Result<u8> {
 }
 
 /// Hooks for when the program runs; one that fails ends the container (runtime.md, "Lifecycle").
-pub(super) fn poststart(record: &Record, folder: &Folder) -> anyhow::Result<()> {
+fn poststart(record: &Record, folder: &Folder) -> anyhow::Result<()> {
     match record.hooks() {
         Some(hooks) if !hooks.poststart.is_empty() => {
             let state = State { status: Status::Running, pid: record.pid, ..record.state(folder)? };

@@ -40,7 +40,7 @@ pub(super) fn carry_out(call: &Call) -> anyhow::Result<u8> {
         Command::Exec(enter) => process::exec_in(root, enter),
         Command::Kill { id, signal, all } => control::kill(root, id, signal, *all),
         Command::Checkpoint(options) => checkpoint::checkpoint(root, options, &call.global.criu),
-        Command::Restore(options) => checkpoint::restore(root, options, &call.global.criu),
+        Command::Restore(options) => checkpoint::restore(root, options, call.global.groups, &call.global.criu),
         Command::Pause(id) => control::freeze(root, id, true),
         Command::Resume(id) => control::freeze(root, id, false),
         Command::Update(update) => control::update(root, update),
