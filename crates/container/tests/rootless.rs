@@ -7,10 +7,10 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use atoll_testkit::{SUBORDINATE_IDS, TestUser};
-use common::{Bundle, PEER, RUNTIME, bundle, bundle_for, has_peer, text};
+use common::{Bundle, PEER, RUNTIME, bundle_for, has_peer, text};
 use serde_json::json;
 
 /// A user with subordinate ids, or `None` (said aloud) where there can be none.
@@ -90,19 +90,48 @@ fn subordinate_ids_are_mapped_by_newuidmap() {
 #[test]
 fn exec_enters_with_other_ids() {
     let Some(user) = user() else { return };
-    let Some(bundle) = bundle("") else { return };
-    give(&bundle, &user);
-    map(&bundle, &user, "sleep 1000");
-    let out = fs::File::create(bundle.path().join("out")).unwrap();
-    let mut command = user.command(RUNTIME);
-    command.arg("--root").arg(bundle.path().join("state"));
-    command.args(["run", "-d", "-b", bundle.path().to_str().unwrap(), &bundle.id]);
-    let status = command.stdout(out.try_clone().unwrap()).stderr(out).status().unwrap();
-    assert!(status.success(), "{}", bundle.written());
-    let run = |arguments: &[&str]| text(&run_as(&user, RUNTIME, &bundle, arguments)).trim().to_owned();
-    assert_eq!(run(&["exec", "--user", "33:34", &bundle.id, "sh", "-c", "id -u; id -g"]), "33\n34");
-    assert_eq!(run(&["delete", "-f", &bundle.id]), "");
-    assert_eq!(user.processes(), [0; 0], "it is gone");
+    let first = user.subordinate.unwrap();
+    for runtime in has_peer().then_some(PEER).into_iter().chain([RUNTIME]) {
+        let Some(bundle) = bundle_for(runtime, "") else { return };
+        give(&bundle, &user);
+        map(&bundle, &user, "sleep 1000");
+        // Neither gets a pipe of ours, which it would keep open.
+        let detached = |arguments: &[&str]| {
+            let out = fs::File::create(bundle.path().join("out")).unwrap();
+            let mut command = user.command(runtime);
+            command.arg("--root").arg(bundle.path().join("state")).args(arguments).stdin(Stdio::null());
+            let status = command.stdout(out.try_clone().unwrap()).stderr(out).status().unwrap();
+            assert!(status.success(), "{runtime}: {}", bundle.written());
+        };
+        detached(&["run", "-d", "-b", bundle.path().to_str().unwrap(), &bundle.id]);
+        let run = |arguments: &[&str]| text(&run_as(&user, runtime, &bundle, arguments)).trim().to_owned();
+        assert_eq!(run(&["exec", "--user", "33:34", &bundle.id, "sh", "-c", "id -u; id -g"]), "33\n34", "{runtime}");
+        let capabilities = "grep -e CapEff -e CapBnd /proc/self/status | cut -f2 | tr '\\n' ' '";
+        let of_root = run(&["exec", &bundle.id, "sh", "-c", capabilities]);
+        assert_eq!(of_root, "00000000000000c1 00000000000000c1", "{runtime}");
+        let pid_file = bundle.path().join("pid");
+        let pid_option = ["--pid-file", pid_file.to_str().unwrap()];
+        detached(&[&["exec", "-d", "-u", "33:34"], &pid_option[..], &[&bundle.id, "sleep", "99"]].concat());
+        let process = format!("/proc/{}", fs::read_to_string(&pid_file).unwrap());
+        let owner = fs::metadata(process).unwrap();
+        assert_eq!((owner.uid(), owner.gid()), (first + 32, first + 33), "{runtime}");
+        if !bundle.is_peers() {
+            criu_is_refused(&bundle, run);
+        }
+        assert_eq!(run(&["delete", "-f", &bundle.id]), "", "{runtime}");
+        assert_eq!(user.processes(), [0; 0], "{runtime}: it is gone");
+    }
+}
+
+fn criu_is_refused(bundle: &Bundle, run: impl Fn(&[&str]) -> String) {
+    let path = bundle.path();
+    for arguments in [&["checkpoint", &bundle.id][..], &["restore", "-b", path.to_str().unwrap(), "other"]] {
+        let said = run(arguments);
+        assert!(
+            said.contains("criu cannot work here: it needs the rights of the host's root"),
+            "{arguments:?}: {said}"
+        );
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::*;
 use serde_json::{Value, json};
@@ -76,14 +76,43 @@ fn a_user_namespace_keeps_masks_limits_and_users() {
 
 #[test]
 fn exec_enters_a_user_namespace() {
-    let Some(bundle) = bundle("sleep 100") else { return };
-    with_user_namespace(&bundle);
-    bundle.detached(&["run", "-d"]);
-    let output = bundle.call(&["exec", &bundle.id, "sh", "-c", "id -u; touch /by-exec"]);
-    assert_eq!(text(&output).trim(), "0");
-    assert_eq!(fs::metadata(bundle.rootfs().join("by-exec")).unwrap().uid(), 100_000);
-    let output = bundle.call(&["exec", "-u", "7:8", &bundle.id, "id", "-u"]);
-    assert_eq!(text(&output).trim(), "7");
+    for runtime in has_peer().then_some(PEER).into_iter().chain([RUNTIME]) {
+        let Some(bundle) = bundle_for(runtime, "sleep 100") else { return };
+        with_user_namespace(&bundle);
+        bundle.detached(&["run", "-d"]);
+        let exec = |options: &[&str], script: &str| {
+            let arguments = [&["exec"], options, &[&bundle.id, "sh", "-c", script]].concat();
+            text(&bundle.call(&arguments)).trim().to_owned()
+        };
+        let ids = "id -u; tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map; touch /by-exec";
+        assert_eq!(exec(&[], ids), "0\n 0 100000 65536\n 0 100000 65536", "{runtime}");
+        assert_eq!(fs::metadata(bundle.rootfs().join("by-exec")).unwrap().uid(), 100_000, "{runtime}");
+        assert_eq!(exec(&["-u", "7:8"], "id -u; id -g"), "7\n8", "{runtime}");
+
+        // The three of the configuration; CAP_SYS_CHROOT too when it is asked for; a user has those of the bounding set alone.
+        let capabilities = "grep -e CapPrm -e CapEff -e CapBnd /proc/self/status | cut -f2 | tr '\\n' ' '";
+        let (few, more) = ("0000000020000420", "0000000020040420");
+        assert_eq!(exec(&[], capabilities), [few; 3].join(" "), "{runtime}");
+        assert_eq!(exec(&["--cap", "CAP_SYS_CHROOT"], capabilities), [more; 3].join(" "), "{runtime}");
+        let none = "0000000000000000";
+        assert_eq!(exec(&["-u", "7:8"], capabilities), [none, none, few].join(" "), "{runtime}");
+        // They hold inside only: devices are the host's.
+        assert_eq!(exec(&["--cap", "CAP_MKNOD"], "mknod /null c 1 3 2> /dev/null; echo $?"), "1", "{runtime}");
+
+        let pid_file = bundle.path().join("pid");
+        let arguments =
+            ["exec", "-d", "-u", "7:8", "--pid-file", pid_file.to_str().unwrap(), &bundle.id, "sleep", "99"];
+        let mut detached = bundle.command(&arguments);
+        assert!(detached.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success(), "{runtime}");
+        let pid = fs::read_to_string(pid_file).unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let ids = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+        assert_eq!(ids("Uid:"), ["100007"; 4].join("\t"), "{runtime}");
+        assert_eq!(ids("Gid:"), ["100008"; 4].join("\t"), "{runtime}");
+        let state: Value = serde_json::from_slice(&bundle.call(&["state", &bundle.id]).stdout).unwrap();
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+        assert_eq!(namespace(&pid), namespace(&state["pid"].to_string()), "{runtime}");
+    }
 }
 
 #[test]
