@@ -216,15 +216,21 @@ fn a_life_without_control_groups() {
     assert!(!host.has("sleep 1000"), "{:?}", host.commands());
 }
 
-#[test]
-fn workloads_outlive_the_daemon_and_the_next_one_has_rights_over_them() {
-    let Some(host) = loaded() else { return };
+/// A server named `web`, published on the port of loopback that comes with it; `None` (said aloud) where no network can be had.
+fn with_server() -> Option<(UserHost, u16)> {
+    let host = loaded()?;
     if !has_program("/usr/bin/pasta", "passt") {
-        return;
+        return None;
     }
     host.ok(&["run", "-d", "--name", "web", "-p", "127.0.0.1::80", IMAGE, "httpd", "-f", "-p", "80", "-h", "/www"]);
     let port = host.port("web", "80/tcp");
     answers(port);
+    Some((host, port))
+}
+
+#[test]
+fn workloads_outlive_the_daemon_and_the_next_one_has_rights_over_them() {
+    let Some((host, port)) = with_server() else { return };
     assert_eq!(host.ok(&["ps", "--format", "{{.Ports}}"]), format!("127.0.0.1:{port}->80/tcp"));
     let before = host.ok(&["inspect", "-f", "{{.State.Pid}}", "web"]);
     host.kill_daemon();
@@ -246,13 +252,7 @@ fn workloads_outlive_the_daemon_and_the_next_one_has_rights_over_them() {
 
 #[test]
 fn a_dead_supervisor_takes_the_workload_and_its_network_along() {
-    let Some(host) = loaded() else { return };
-    if !has_program("/usr/bin/pasta", "passt") {
-        return;
-    }
-    host.ok(&["run", "-d", "--name", "web", "-p", "127.0.0.1::80", IMAGE, "httpd", "-f", "-p", "80", "-h", "/www"]);
-    let port = host.port("web", "80/tcp");
-    answers(port);
+    let Some((host, port)) = with_server() else { return };
     let pid = host.ok(&["inspect", "-f", "{{.State.Pid}}", "web"]);
     let commands = host.commands();
     let shim = commands.iter().find(|(_, line)| line.starts_with("atoll-shim monitor")).expect("it has a supervisor");
