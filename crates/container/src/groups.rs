@@ -37,7 +37,8 @@ pub struct GroupPolicy {
 /// Begins the annotations that are properties of a container's unit.
 const PROPERTY: &str = "org.systemd.property.";
 /// Properties that are the runtime's to set.
-const OURS: [&str; 5] = ["PIDs", "Slice", "Delegate", "DelegateControllers", "DefaultDependencies"];
+const OURS: [&str; 7] =
+    ["PIDs", "Slice", "Delegate", "DelegateControllers", "DefaultDependencies", "DevicePolicy", "DeviceAllow"];
 
 /// The group that a container is to have, not yet made, and the properties that its unit gets further.
 pub(crate) struct Groups {
@@ -90,7 +91,7 @@ impl Groups {
     pub(crate) fn adopt(&self, id: &str, pid: i32, limits: &Limits) -> Result<(), CreateError> {
         let description = format!("container {id}");
         let properties = self.properties.clone();
-        Ok(self.cgroup.adopt(Scope { pid, description: &description, limits, properties })?)
+        Ok(self.cgroup.adopt(&self.layout, Scope { pid, description: &description, limits, properties })?)
     }
 
     /// Takes back what was made, with all processes in it: the error that stopped us is what the caller needs.
@@ -168,6 +169,7 @@ mod tests {
             ("Memory1", "1"),
             ("PIDs", "[uint32 1]"),
             ("Slice", "'a.slice'"),
+            ("DevicePolicy", "'strict'"),
             ("Description", "no quotes"),
             ("TimeoutStopSec", "-1"),
             ("TimeoutStopSec", "'1'"),

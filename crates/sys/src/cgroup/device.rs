@@ -41,6 +41,11 @@ impl DeviceAccessBits {
     pub fn bits(self) -> u8 {
         self.0
     }
+
+    /// As letters.
+    pub(super) fn letters(self) -> String {
+        [(2, 'r'), (4, 'w'), (1, 'm')].iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, letter)| *letter).collect()
+    }
 }
 
 /// One rule; of several the last that names a device decides.
@@ -67,12 +72,7 @@ impl fmt::Display for DeviceAccess {
             DeviceKind::Char => 'c',
         };
         let number = |number: Option<u32>| number.map_or_else(|| "*".to_owned(), |number| number.to_string());
-        let access: String = [(2, 'r'), (4, 'w'), (1, 'm')]
-            .iter()
-            .filter(|(bit, _)| self.access.0 & bit != 0)
-            .map(|(_, c)| *c)
-            .collect();
-        write!(f, "{kind} {}:{} {access}", number(self.major), number(self.minor))
+        write!(f, "{kind} {}:{} {}", number(self.major), number(self.minor), self.access.letters())
     }
 }
 
@@ -90,6 +90,63 @@ impl DeviceAccess {
             return vec![self];
         }
         [DeviceKind::Block, DeviceKind::Char].map(|kind| Self { kind, ..self }).to_vec()
+    }
+
+    /// Whether it is for every device that the other is for; both are for one kind.
+    fn covers(&self, other: &Self) -> bool {
+        let covers = |ours: Option<u32>, theirs: Option<u32>| ours.is_none() || ours == theirs;
+        self.kind == other.kind && covers(self.major, other.major) && covers(self.minor, other.minor)
+    }
+
+    /// Whether there are devices that both are for; both are for one kind.
+    fn meets(&self, other: &Self) -> bool {
+        let meets = |ours: Option<u32>, theirs: Option<u32>| ours.is_none() || theirs.is_none() || ours == theirs;
+        self.kind == other.kind && meets(self.major, other.major) && meets(self.minor, other.minor)
+    }
+}
+
+/// What a list of rules comes to, for a keeper who knows no denials.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Every device.
+    All,
+    /// These and no others: rules that allow, each for one kind, no two for the same devices.
+    Only(Vec<DeviceAccess>),
+    /// Many, but for some of them.
+    AllBut,
+}
+
+impl Allowed {
+    /// As [`crate::bpf::assemble`]: the last rule decides, what none names is allowed.
+    pub(super) fn by(rules: &[DeviceAccess]) -> Self {
+        rules.iter().flat_map(|rule| rule.for_v1()).fold(Self::All, Self::then)
+    }
+
+    fn then(self, rule: DeviceAccess) -> Self {
+        match self {
+            _ if rule == DeviceAccess::everything(true) => Self::All,
+            _ if rule == DeviceAccess::everything(false) => Self::Only(Vec::new()),
+            Self::All if rule.allow => Self::All,
+            Self::Only(mut allowed) if rule.allow => {
+                match allowed.iter_mut().find(|other| other.covers(&rule) && rule.covers(other)) {
+                    Some(same) => same.access.0 |= rule.access.0,
+                    None => allowed.push(rule),
+                }
+                Self::Only(allowed)
+            }
+            Self::Only(mut allowed) => {
+                for other in allowed.iter_mut().filter(|other| other.access.0 & rule.access.0 != 0 && rule.meets(other))
+                {
+                    if !rule.covers(other) {
+                        return Self::AllBut;
+                    }
+                    other.access.0 &= !rule.access.0;
+                }
+                allowed.retain(|other| other.access.0 != 0);
+                Self::Only(allowed)
+            }
+            Self::All | Self::AllBut => Self::AllBut,
+        }
     }
 }
 

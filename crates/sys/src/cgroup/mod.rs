@@ -162,12 +162,13 @@ impl Cgroup {
     /// `atoll-id.scope` in the owner's default slice.
     ///
     /// # Errors
-    /// [`Error::Path`]; [`Error::Systemd`] when it is not running; [`Error::Unsupported`] where version 1 is in use.
+    /// [`Error::Path`]; [`Error::Systemd`] when it is not running; [`Error::Unsupported`] for an ordinary user's where version 1
+    /// is in use, whose groups are delegated to nobody.
     pub fn in_systemd(layout: &Layout, path: &str, id: &str, owner: Owner) -> Result<Self, Error> {
         let unit = Unit::parse(path, id, owner).map_err(|reason| Error::Path { path: path.to_owned(), reason })?;
         let above = systemd::manager_folder(owner)?;
-        if !layout.is_unified() {
-            return Err(Error::Unsupported { what: "a group that systemd keeps" });
+        if owner == Owner::User && !layout.is_unified() {
+            return Err(Error::Unsupported { what: "a group that an ordinary user's systemd keeps" });
         }
         let group = Self::at(layout, &format!("{above}{}", unit.folder()), "")?;
         Ok(Self { unit: Some(unit), ..group })
@@ -254,15 +255,18 @@ impl Cgroup {
         }
     }
 
-    /// Has systemd make the group, with its limits, around a process; the process is in it then.
+    /// Has systemd make the group, with its limits, around a process, and makes those folders and hands on those controllers
+    /// that systemd does not know. The process is in what systemd made; [`Self::enter`] is for the rest.
     ///
     /// # Errors
-    /// [`Error::Systemd`], and as [`Self::limit`].
-    pub fn adopt(&self, scope: Scope<'_>) -> Result<(), Error> {
+    /// [`Error::Systemd`], and as [`Self::create_v1`] and [`Self::limit`].
+    pub fn adopt(&self, layout: &Layout, scope: Scope<'_>) -> Result<(), Error> {
         let unit = self.unit.as_ref().ok_or(Error::Unsupported { what: "a process to be adopted" })?;
         let writes = self.plan(scope.limits)?;
-        let properties = systemd::of_writes(&writes).into_iter().chain(scope.properties).collect();
+        let properties = self.properties(&writes, scope.limits)?.into_iter().chain(scope.properties).collect();
         unit.start(scope.pid, scope.description, properties)?;
+        self.create_v2(layout)?;
+        self.create_v1(layout)?;
         self.write_limits(&writes, scope.limits)
     }
 
@@ -279,13 +283,24 @@ impl Cgroup {
             self.check_use(limits.memory.limit)?;
         }
         if let Some(unit) = &self.unit {
-            unit.set(systemd::of_writes(&writes))?;
+            unit.set(self.properties(&writes, limits)?)?;
         }
         self.write_limits(&writes, limits)
     }
 
     fn plan(&self, limits: &Limits) -> Result<Vec<Write>, Error> {
         limits.plan(|controller| self.v1_folder(controller).is_some())
+    }
+
+    /// The properties of a unit with these limits.
+    fn properties(&self, writes: &[Write], limits: &Limits) -> Result<Vec<(String, Value)>, Error> {
+        let mut properties = systemd::of_writes(writes, self.v1_folder("cpu"));
+        if self.v1_folder("devices").is_some() {
+            let unkept =
+                Error::Unsupported { what: "a rule over some of many allowed devices, which systemd cannot keep," };
+            properties.extend(systemd::of_devices(&limits.devices).ok_or(unkept)?);
+        }
+        Ok(properties)
     }
 
     fn write_limits(&self, writes: &[Write], limits: &Limits) -> Result<(), Error> {
@@ -323,12 +338,12 @@ impl Cgroup {
         let missing = |file: &str| Error::Missing { what: write.controller, file: file.to_owned() };
         let folder = if write.controller == "unified" { self.v2.as_deref() } else { self.folder(write.controller) };
         let folder = folder.ok_or_else(|| missing(&format!("controller {}", write.controller)))?;
-        for file in std::iter::once(write.file.as_str()).chain(write.or) {
+        let other = write.or.iter().map(|(file, value)| (*file, value));
+        for (file, value) in std::iter::once((write.file.as_str(), &write.value)).chain(other) {
             let path = folder.join(file);
             match fs::OpenOptions::new().write(true).open(&path) {
                 Ok(mut opened) => {
-                    return io::Write::write_all(&mut opened, write.value.as_bytes())
-                        .map_err(failed("write to", &path));
+                    return io::Write::write_all(&mut opened, value.as_bytes()).map_err(failed("write to", &path));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(failed("open", &path)(source)),

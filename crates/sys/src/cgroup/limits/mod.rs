@@ -9,6 +9,8 @@ mod v2;
 use std::fs;
 use std::path::Path;
 
+pub(super) use v2::io_weight;
+
 use super::device::DeviceAccess;
 use super::{Error, failed, write_file};
 
@@ -117,8 +119,8 @@ pub(super) struct Write {
     pub(super) controller: &'static str,
     /// Its name.
     pub(super) file: String,
-    /// Another name for it on other kernels.
-    pub(super) or: Option<&'static str>,
+    /// Another file and value on other kernels.
+    pub(super) or: Option<(&'static str, String)>,
     /// Whether a host without the file has nothing to limit there.
     pub(super) optional: bool,
     /// What is written.

@@ -32,7 +32,7 @@ pub(super) fn cpu(limits: &CpuLimits, plan: &mut Vec<Write>) {
 }
 
 pub(super) fn io(limits: &IoLimits, plan: &mut Vec<Write>) {
-    let weight = |file: &str, or, value| Write { or: Some(or), ..write("blkio", file, value) };
+    let weight = |file: &str, or, value: String| Write { or: Some((or, value.clone())), ..write("blkio", file, value) };
     plan.extend(limits.weight.map(|value| weight("blkio.weight", "blkio.bfq.weight", value.to_string())));
     plan.extend(limits.leaf_weight.map(|value| write("blkio", "blkio.leaf_weight", value)));
     for ((major, minor), value, leaf) in &limits.weights {

@@ -47,16 +47,23 @@ fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
 }
 
+/// A weight of the BFQ scheduler's, 1 to 1000, as one of 1 to 10000; 100 is the default of both. It is how systemd converts:
+/// where it writes both files, nothing changes.
+pub(in super::super) fn io_weight(weight: u64) -> u64 {
+    if weight <= 100 { weight } else { 100 + (weight - 100) * 11 }
+}
+
 pub(super) fn io(limits: &IoLimits, plan: &mut Vec<Write>) -> Result<(), Error> {
     refuse(&[(
         limits.leaf_weight.is_some() || limits.weights.iter().any(|(_, _, leaf)| leaf.is_some()),
         "the weight of tasks against child groups",
     )])?;
-    // The BFQ scheduler's files take the same numbers; the other's are 1 to 10000.
+    // The BFQ scheduler's files take the same numbers.
     let device =
         |device: Option<&(u32, u32)>| device.map(|(major, minor)| format!("{major}:{minor} ")).unwrap_or_default();
     let mut weigh = |at: Option<&(u32, u32)>, value: u16| {
-        plan.push(Write { or: Some("io.weight"), ..write("io", "io.bfq.weight", format!("{}{value}", device(at))) });
+        let or = ("io.weight", format!("{}{}", device(at), io_weight(value.into())));
+        plan.push(Write { or: Some(or), ..write("io", "io.bfq.weight", format!("{}{value}", device(at))) });
     };
     if let Some(value) = limits.weight {
         weigh(None, value);

@@ -4,7 +4,10 @@
 //! process, which systemd puts into the group; it owns the group from then on and hands all below it over (`Delegate`).
 //! Limits are properties of the unit, so that a reload of systemd's does not undo them, and written to the files too.
 //!
-//! Left out: slices as groups of their own, hosts whose controllers are (also) in version 1.
+//! Device rules are a program of ours in version 2, and systemd puts none beside it (`DevicePolicy=auto`). In version 1 they are
+//! a list of the group's, which a reload writes anew: there systemd knows it too (`strict`), or allows all as we do.
+//!
+//! Left out: slices as groups of their own, an ordinary user's units where controllers are in version 1.
 
 mod properties;
 #[cfg(test)]
@@ -15,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dbus::{self, Call, Connection, Value};
 
-pub(super) use properties::of_writes;
+pub(super) use properties::{of_devices, of_writes};
 
 /// Where a running systemd says that it is.
 const RUNNING: &str = "/run/systemd/system";
@@ -147,6 +150,7 @@ impl Unit {
             ("Slice", Value::text(&self.slice)),
             ("Delegate", Value::Bool(true)),
             ("PIDs", pids),
+            ("DevicePolicy", Value::text("auto")),
             ("DefaultDependencies", Value::Bool(false)),
             // It is gone when it has ended, however it did.
             ("CollectMode", Value::text("inactive-or-failed")),
