@@ -107,8 +107,23 @@ impl Machine {
     /// When temporary files cannot be made.
     #[must_use]
     pub fn full_host_with_kernel(series: &str, modules: &[&str]) -> Option<Self> {
-        let cmdline = format!("cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1 {}", system::CMDLINE);
-        Self::with(series, |kernel, cache| Self::prepare(kernel, Some(system::unpacked(cache)?), modules, &cmdline))
+        Self::with_system(series, modules, "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1")
+    }
+
+    /// The full host with systemd's hybrid hierarchies: version 1 of every controller, version 2 with none. Its kernel is
+    /// Debian 12's own: later ones have no memory controller in version 1. `None`, said aloud, where it cannot be had.
+    ///
+    /// # Panics
+    /// When temporary files cannot be made.
+    #[must_use]
+    pub fn hybrid_host() -> Option<Self> {
+        Self::with_system("6.1", &[], "systemd.unified_cgroup_hierarchy=0")
+    }
+
+    fn with_system(series: &str, modules: &[&str], hierarchies: &str) -> Option<Self> {
+        let cmdline = format!("{hierarchies} {}", system::CMDLINE);
+        let modules = [&system::MODULES, modules].concat();
+        Self::with(series, |kernel, cache| Self::prepare(kernel, Some(system::unpacked(cache)?), &modules, &cmdline))
     }
 
     /// What `prepare` makes of a kernel and the folder of what was downloaded.

@@ -26,6 +26,9 @@ const PACKAGES: [&str; 10] = [
     "usr-is-merged",
 ];
 
+/// Block devices to be limited, and a scheduler that knows weights.
+pub(super) const MODULES: [&str; 2] = ["loop", "bfq"];
+
 /// What the kernel and systemd are told.
 pub(super) const CMDLINE: &str = "systemd.unit=machine.target systemd.show_status=0 systemd.log_target=null";
 
