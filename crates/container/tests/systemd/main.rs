@@ -1,9 +1,12 @@
-//! Control groups that systemd keeps: the full host, booted once, in which this program runs its own cases: on runc first
-//! where it can do the same.
+//! Control groups that systemd keeps: the full host, booted once with version 2 of control groups alone and once hybrid, in
+//! which this program runs its own cases: on runc first where it can do the same.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure here is the test's")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod devices;
+mod version_1;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,7 +16,9 @@ use std::process::{Command, Output};
 
 use atoll_testkit::machine::Machine;
 use common::*;
+use devices::{device_rules_outlive_a_reload, devices_that_systemd_cannot_keep};
 use serde_json::{Value, json};
+use version_1::{an_ordinary_user_is_refused, limits_of_version_1};
 
 /// Says that this program runs in the machine.
 const INSIDE: &str = "ATOLL_IN_MACHINE";
@@ -29,30 +34,51 @@ fn main() {
     }
     // What cargo and its like ask of a test program.
     if std::env::args().any(|argument| argument == "--list") {
-        return println!("systemd: test");
+        return println!("unified: test\nhybrid: test");
     }
-    let Some(machine) = Machine::full_host() else { return };
+    // A name on the command line is all that runs, as with other test programs.
+    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    for (name, machine) in [("unified", Machine::full_host as fn() -> _), ("hybrid", Machine::hybrid_host)] {
+        if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
+            continue;
+        }
+        let Some(machine) = machine() else { continue };
+        run_in(&machine);
+        println!("test {name} ... ok");
+    }
+}
+
+fn run_in(machine: &Machine) {
     let own = std::env::current_exe().unwrap();
     machine.add(&own, own.to_str().unwrap()).unwrap();
     machine.add(Path::new(RUNTIME), RUNTIME).unwrap();
     let outcome = machine.run(&format!("export {INSIDE}=1 RUST_BACKTRACE=0\nexec {}\n", own.display())).unwrap();
     println!("{}", outcome.output);
     assert_eq!(outcome.code, Some(0), "in the machine");
-    println!("test systemd ... ok");
 }
 
 fn inside() {
     assert!(has_peer(), "the machine has the peer");
-    for (name, case) in [
-        ("limits_are_properties_and_files", limits_are_properties_and_files as fn()),
-        ("scopes_are_where_the_path_says", scopes_are_where_the_path_says),
-        ("annotations_are_properties", annotations_are_properties),
+    let anywhere = [
+        ("scopes_are_where_the_path_says", scopes_are_where_the_path_says as fn()),
+        ("device_rules_outlive_a_reload", device_rules_outlive_a_reload),
         ("a_dead_runtime_leaves_a_unit_that_delete_removes", a_dead_runtime_leaves_a_unit_that_delete_removes),
         ("failures_leave_no_unit", failures_leave_no_unit),
-        ("namespaces_of_others", namespaces_of_others),
         ("through_the_bus", through_the_bus),
+    ];
+    let unified = [
+        ("limits_are_properties_and_files", limits_are_properties_and_files as fn()),
+        ("limits_of_devices_and_pages", limits_of_devices_and_pages),
+        ("annotations_are_properties", annotations_are_properties),
+        ("namespaces_of_others", namespaces_of_others),
         ("an_ordinary_users_session", an_ordinary_users_session),
-    ] {
+    ];
+    let version_1 = [
+        ("limits_of_version_1", limits_of_version_1 as fn()),
+        ("devices_that_systemd_cannot_keep", devices_that_systemd_cannot_keep),
+        ("an_ordinary_user_is_refused", an_ordinary_user_is_refused),
+    ];
+    for (name, case) in anywhere.iter().chain(if has_version_1() { &version_1[..] } else { &unified }) {
         case();
         println!("test {name} ... ok");
     }
@@ -120,9 +146,11 @@ fn check_unit(user: bool, unit: &str, expected: &[(&str, &str)]) {
 }
 
 #[track_caller]
-fn check_gone(user: bool, unit: &str, folder: &Path) {
+fn check_gone(user: bool, unit: &str, below: &str) {
     check_unit(user, unit, &[("LoadState", "not-found")]);
-    assert!(!folder.exists(), "{} is left", folder.display());
+    for folder in folders(below) {
+        assert!(!folder.exists(), "{} is left", folder.display());
+    }
 }
 
 #[track_caller]
@@ -137,10 +165,38 @@ fn folder(below: &str) -> PathBuf {
     Path::new("/sys/fs/cgroup").join(below)
 }
 
+/// A group's folder in every hierarchy of the host.
+fn folders(below: &str) -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap();
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let folders: Vec<_> = fields
+        .filter(|fields| fields[2].starts_with("cgroup"))
+        .map(|fields| Path::new(fields[1]).join(below))
+        .collect();
+    assert!(!folders.is_empty() && has_version_1() == (folders.len() > 8), "{mounts}");
+    folders
+}
+
+fn has_version_1() -> bool {
+    Path::new("/sys/fs/cgroup/memory").exists()
+}
+
+/// How many processes the container's group has, the same number in every hierarchy. The peer makes no group for `misc`, and
+/// leaves its processes in the slice's for `devices` where the slice is new: its empty ones do not count.
+#[track_caller]
+fn members(bundle: &Bundle, below: &str) -> usize {
+    let count = |folder: &PathBuf| fs::read_to_string(folder.join("cgroup.procs")).map(|text| text.lines().count());
+    let mut counts: Vec<_> = folders(below).into_iter().map(|folder| (count(&folder).unwrap_or(0), folder)).collect();
+    counts.retain(|(count, _)| !bundle.is_peers() || *count > 0);
+    assert!(counts.iter().all(|(count, _)| *count == counts[0].0), "{counts:?}");
+    counts[0].0
+}
+
 fn limits_are_properties_and_files() {
     on_both("sleep 1000", |bundle| {
         let unit = format!("docker-{}.scope", bundle.id);
-        let group = folder("system.slice").join(&unit);
+        let below = format!("system.slice/{unit}");
+        let group = folder(&below);
         bundle.with_path(&format!("system.slice:docker:{}", bundle.id));
         bundle.edit(|spec| {
             spec["linux"]["resources"] = json!({
@@ -192,13 +248,52 @@ fn limits_are_properties_and_files() {
         check_files(&group, &files);
 
         bundle.succeeds(&["exec", "-d", &bundle.id, "sh", "-c", SLEEP]);
-        assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count(), 2);
+        assert_eq!(members(bundle, &below), 2);
         bundle.succeeds(&["pause", &bundle.id]);
         assert_eq!(bundle.status(), "paused");
         bundle.succeeds(&["resume", &bundle.id]);
         assert_eq!(bundle.status(), "running");
         bundle.is_killed_and_deleted();
-        check_gone(false, &unit, &group);
+        check_gone(false, &unit, &below);
+    });
+}
+
+/// What systemd writes anew at a reload is a property, the rest it leaves alone: weights, rates, huge pages.
+fn limits_of_devices_and_pages() {
+    on_both("sleep 1000", |bundle| {
+        let unit = format!("lib-{}.scope", bundle.id);
+        let below = format!("system.slice/{unit}");
+        bundle.with_path(&format!(":lib:{}", bundle.id));
+        bundle.edit(|spec| {
+            spec["linux"]["resources"] = json!({
+                "blockIO": {
+                    "weight": 300,
+                    "throttleReadBpsDevice": [{"major": 7, "minor": 0, "rate": 1_048_576}],
+                    "throttleWriteIOPSDevice": [{"major": 7, "minor": 1, "rate": 50}]
+                },
+                "hugepageLimits": [{"pageSize": "2MB", "limit": 4 << 20}]
+            });
+        });
+        bundle.keeps_running();
+        let rates = "7:1 rbps=max wbps=max riops=max wiops=50\n7:0 rbps=1048576 wbps=max riops=max wiops=max";
+        let sorted = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+        let check = |weight: &str| {
+            check_files(&folder(&below), &[("io.bfq.weight", weight), ("hugetlb.2MB.max", "4194304")]);
+            assert_eq!(sorted(&fs::read_to_string(folder(&below).join("io.max")).unwrap()), sorted(rates));
+        };
+        check("default 300");
+        host(systemctl(false).arg("daemon-reload"));
+        // The peer tells systemd of no weight, which has its own then.
+        check(if bundle.is_peers() { "default 100" } else { "default 300" });
+        if !bundle.is_peers() {
+            check_unit(false, &unit, &[("IOWeight", "2300")]);
+            bundle.succeeds(&["update", "--blkio-weight", "50", &bundle.id]);
+            check_unit(false, &unit, &[("IOWeight", "50")]);
+            host(systemctl(false).arg("daemon-reload"));
+            check("default 50");
+        }
+        bundle.is_killed_and_deleted();
+        check_gone(false, &unit, &below);
     });
 }
 
@@ -217,10 +312,9 @@ fn scopes_are_where_the_path_says() {
         ] {
             bundle.with_path(&path);
             bundle.keeps_running();
-            let group = folder(&below);
-            assert!(!fs::read_to_string(group.join("cgroup.procs")).unwrap().is_empty(), "{path}");
+            assert_eq!(members(bundle, &below), 1, "{path}");
             bundle.is_killed_and_deleted();
-            check_gone(false, below.rsplit('/').next().unwrap(), &group);
+            check_gone(false, below.rsplit('/').next().unwrap(), &below);
         }
         for bad in ["/a/b", "a:b", "system:a:b", "a--b.slice:c:d"] {
             bundle.with_path(bad);
@@ -268,7 +362,7 @@ fn a_dead_runtime_leaves_a_unit_that_delete_removes() {
         runtime.wait().unwrap();
         check_unit(false, &unit, &[("ActiveState", "active")]);
         bundle.succeeds(&["delete", "-f", &bundle.id]);
-        check_gone(false, &unit, &folder("system.slice").join(&unit));
+        check_gone(false, &unit, &format!("system.slice/{unit}"));
     });
 }
 
@@ -290,7 +384,7 @@ fn failures_leave_no_unit() {
         let output = bundle.in_foreground();
         assert_eq!(output.status.code(), Some(code), "{change}: {}", text(&output));
         let unit = format!("atoll-{}.scope", bundle.id);
-        check_gone(false, &unit, &folder("system.slice").join(&unit));
+        check_gone(false, &unit, &format!("system.slice/{unit}"));
     }
     // A scope of somebody else's with the name is left alone.
     let taken = bundle("sleep 1000").unwrap();
@@ -336,12 +430,13 @@ fn through_the_bus() {
     let bundle = bundle("sleep 1000").unwrap();
     bundle.keeps_running();
     let unit = format!("atoll-{}.scope", bundle.id);
-    let group = folder("system.slice").join(&unit);
+    let below = format!("system.slice/{unit}");
     bundle.succeeds(&["update", "--pids-limit", "20", &bundle.id]);
-    check_files(&group, &[("pids.max", "20")]);
+    check_unit(false, &unit, &[("TasksMax", "20")]);
+    check_files(&folder(if has_version_1() { "pids" } else { "" }).join(&below), &[("pids.max", "20")]);
     bundle.is_killed_and_deleted();
     host(Command::new("/bin/busybox").args(["umount", private]));
-    check_gone(false, &unit, &group);
+    check_gone(false, &unit, &below);
 }
 
 /// As [`Bundle::command`], by the ordinary user.
@@ -373,7 +468,8 @@ fn an_ordinary_users_session() {
         assert!(bundle.is_peers() || bundle.written().is_empty(), "{}", bundle.written());
 
         let unit = format!("lib-{}.scope", bundle.id);
-        let group = folder("user.slice/user-1000.slice/user@1000.service/app.slice").join(&unit);
+        let below = format!("user.slice/user-1000.slice/user@1000.service/app.slice/{unit}");
+        let group = folder(&below);
         check_unit(true, &unit, &[("MemoryMax", "67108864"), ("TasksMax", "50"), ("Slice", "app.slice")]);
         check_files(&group, &[("memory.max", "67108864"), ("pids.max", "50")]);
         let call = |arguments: &[&str]| host(&mut as_user(bundle, arguments));
@@ -387,10 +483,10 @@ fn an_ordinary_users_session() {
         // The peer leaves what is executed in the caller's group.
         if !bundle.is_peers() {
             assert_eq!(call(&["exec", &bundle.id, "cat", "/proc/self/cgroup"]).trim(), "0::/");
-            assert_eq!(fs::read_to_string(group.join("cgroup.procs")).unwrap().lines().count(), 2);
+            assert_eq!(members(bundle, &below), 2);
         }
         call(&["delete", "-f", &bundle.id]);
-        check_gone(true, &unit, &group);
+        check_gone(true, &unit, &below);
     });
     // Without a session there is nobody to ask.
     let bundle = bundle("").unwrap();
