@@ -102,6 +102,19 @@ impl Compression {
         }
     }
 
+    /// The media type of a layer that is packed so, in the family (Docker's, OCI's) of its present one.
+    #[must_use]
+    pub fn repacked_media_type(self, present: &str) -> &'static str {
+        if !present.starts_with(media_type::DOCKER_LAYER) {
+            return self.layer_media_type();
+        }
+        match self {
+            Self::None => media_type::DOCKER_LAYER,
+            Self::Gzip => media_type::DOCKER_LAYER_GZIP,
+            Self::Zstd => media_type::DOCKER_LAYER_ZSTD,
+        }
+    }
+
     /// The OCI media type of a layer that is packed so.
     #[must_use]
     pub fn layer_media_type(self) -> &'static str {

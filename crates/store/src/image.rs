@@ -91,6 +91,27 @@ impl Store {
         Err(ImageError::Index(target.digest.clone()).into())
     }
 
+    /// Whether all that an index lists is here, and not just this host's image.
+    ///
+    /// # Errors
+    /// A blob cannot be read or is malformed.
+    pub fn is_whole(&self, target: &Descriptor) -> Result<bool> {
+        if self.stat(&target.digest)?.is_none() {
+            return Ok(false);
+        }
+        match self.parsed(target)? {
+            Parsed::Manifest(manifest) => Ok(self.stat(&manifest.config.digest)?.is_some()),
+            Parsed::Index(index) => {
+                for entry in &index.manifests {
+                    if !self.is_whole(entry)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
+    }
+
     /// The image whose manifest has this digest.
     ///
     /// # Errors
@@ -125,7 +146,10 @@ impl Store {
     }
 
     /// The manifest or index that a descriptor names.
-    pub(crate) fn parsed(&self, descriptor: &Descriptor) -> Result<Parsed> {
+    ///
+    /// # Errors
+    /// It is not here, or malformed.
+    pub fn parsed(&self, descriptor: &Descriptor) -> Result<Parsed> {
         let bytes = self.read(&descriptor.digest, MANIFEST_MAX as u64)?;
         Ok(parse_any(&bytes, Some(&descriptor.media_type)).map_err(ImageError::from)?)
     }

@@ -137,12 +137,15 @@ impl Store {
         let (first, compression) = start(reader, source.compression)?;
         let plan = Plan {
             folder: self.temporary(),
-            keep: source.keep.then(|| self.temporary()),
+            keep: source
+                .keep
+                .then(|| source.descriptor.map_or_else(|| self.temporary(), |d| self.temporary_for(&d.digest))),
             expected: source.descriptor,
             hash: source.descriptor.is_some() || source.keep,
             compression,
         };
-        let staged = stage::run(&plan, |sink| sink.copy(first, reader))?;
+        let broken = |kept: &Path| self.keep_partial(kept);
+        let staged = stage::run_kept(&plan, |sink| sink.copy(first, reader), &broken)?;
         check_diff_id(&staged, source.diff_id)?;
         Ok(staged)
     }

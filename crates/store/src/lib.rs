@@ -5,7 +5,8 @@
 //! keep things; [`Store::sweep`] deletes the rest. Registries, builds and mounts are left out on purpose.
 //!
 //! Layout below the store's folder: `blobs/ALGORITHM/HEX`, `layers/ID` (the layer's root; ID is a short base-36 number so
-//! that 127 of them fit one page of mount options), `roots/NAME/{upper,work,layers}`, `leases/OWNER-N`, `tmp/OWNER-N`.
+//! that 127 of them fit one page of mount options), `roots/NAME/{upper,work,layers}`, `leases/OWNER-N`, `tmp/OWNER-N`,
+//! `partial/ALGORITHM-HEX`.
 //! An OWNER is a process: boot id, pid, start time. What a dead owner left is removed by [`Store::open`].
 //!
 //! Order of a durable change: write to `tmp/`, sync, rename, fsync of the folder, then the database record. A record
@@ -26,6 +27,8 @@ mod layer;
 mod lease;
 mod meta;
 mod owner;
+mod packed;
+mod partial;
 mod root;
 mod stage;
 mod sweep;
@@ -45,6 +48,7 @@ pub use extract::{Extracted, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, PATH_DEPTH_MAX,
 pub use image::Image;
 pub use layer::{Layer, LayerSource};
 pub use lease::Lease;
+pub use packed::Packed;
 pub use root::RootFs;
 pub use stage::LayerWriter;
 pub use sweep::{Swept, Usage};
@@ -76,11 +80,12 @@ impl Store {
     /// # Errors
     /// The folder or the database cannot be used, or another version of Atoll wrote them.
     pub fn open(dir: &Path, db: Arc<redb::Database>) -> Result<Self> {
-        for part in ["blobs/sha256", "blobs/sha512", "layers", "roots", "leases", "tmp"] {
+        for part in ["blobs/sha256", "blobs/sha512", "layers", "roots", "leases", "tmp", partial::FOLDER] {
             let path = dir.join(part);
             std::fs::create_dir_all(&path).map_err(Error::io("make", &path))?;
         }
         let owner = owner::Owner::current()?;
+        partial::salvage(&dir.join("tmp"), &dir.join(partial::FOLDER), &owner)?;
         owner::remove_dead(&dir.join("tmp"), &owner)?;
         owner::remove_dead(&dir.join("leases"), &owner)?;
         let next_layer = meta::prepare(&db)?;
@@ -103,6 +108,10 @@ impl Store {
     #[must_use]
     pub fn layers_dir(&self) -> PathBuf {
         self.0.dir.join("layers")
+    }
+
+    fn db(&self) -> &redb::Database {
+        &self.0.db
     }
 
     /// A fresh path for something temporary, gone when this process is.

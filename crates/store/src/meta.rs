@@ -1,7 +1,8 @@
 //! The store's tables in the metadata database, and its schema version.
 //!
 //! `store/meta` holds the version and the next layer's number; `store/layers` maps diff ids to layers, `store/unpacked`
-//! the digests of layer blobs to diff ids, `store/links` names to manifests. Values are JSON except in the first.
+//! the digests of layer blobs to diff ids, `store/links` names to manifests, `store/packed` diff ids and media types to what
+//! layers were packed to for others. Values are JSON except in the first.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +23,7 @@ const META: TableDefinition<'static, &str, u64> = TableDefinition::new("store/me
 const LAYERS: Texts = TableDefinition::new("store/layers");
 const UNPACKED: Texts = TableDefinition::new("store/unpacked");
 const LINKS: Texts = TableDefinition::new("store/links");
+const PACKED: Texts = TableDefinition::new("store/packed");
 
 /// What is recorded of an unpacked layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,7 +51,7 @@ pub(crate) fn prepare(db: &Database) -> Result<u64> {
             Some(SCHEMA) => {}
             Some(found) => return Err(Error::Schema { found, expected: SCHEMA }),
         }
-        for table in [LAYERS, UNPACKED, LINKS] {
+        for table in [LAYERS, UNPACKED, LINKS, PACKED] {
             txn.open_table(table)?;
         }
         meta.get(NEXT_LAYER)?.map_or(0, |v| v.value())
@@ -129,6 +131,24 @@ pub(crate) fn remove_layers(db: &Database, diff_ids: &[String]) -> Result<()> {
         }
         let gone: Vec<String> = diff_ids.iter().map(text).collect();
         txn.open_table(UNPACKED)?.retain(|_, diff_id| !gone.iter().any(|g| g == diff_id))?;
+        let of_gone = |key: &str| key.split_once(' ').is_some_and(|(diff_id, _)| diff_ids.iter().any(|g| g == diff_id));
+        txn.open_table(PACKED)?.retain(|key, _| !of_gone(key))?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+/// What a layer was packed to as `media_type`, if it once was.
+pub(crate) fn packed(db: &Database, diff_id: &Digest, media_type: &str) -> Result<Option<Descriptor>> {
+    one(db, PACKED, "store/packed", &format!("{diff_id} {media_type}"))
+}
+
+/// Records what a layer was packed to.
+pub(crate) fn note_packed(db: &Database, diff_id: &Digest, packed: &Descriptor) -> Result<()> {
+    let txn = db.begin_write()?;
+    {
+        let key = format!("{diff_id} {}", packed.media_type);
+        txn.open_table(PACKED)?.insert(key.as_str(), text(packed).as_str())?;
     }
     txn.commit()?;
     Ok(())

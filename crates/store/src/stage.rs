@@ -94,6 +94,8 @@ pub struct LayerWriter {
     piece: Vec<u8>,
     pool: PoolHandle,
     failed: Option<Error>,
+    /// Whether the stream broke off before its end.
+    broken: bool,
 }
 
 /// Keeps [`Pool`] out of the public type's debug output.
@@ -133,7 +135,7 @@ impl LayerWriter {
         while !piece.is_empty() && self.push(piece)? {
             piece = self.pool.0.take();
             piece.resize(PIECE, 0);
-            let len = crate::blob::read_some(reader, &mut piece)?;
+            let len = crate::blob::read_some(reader, &mut piece).inspect_err(|_| self.broken = true)?;
             piece.truncate(len);
         }
         Ok(())
@@ -242,6 +244,15 @@ pub(crate) fn run<E: From<Error>>(
     plan: &Plan<'_>,
     drive: impl FnOnce(&mut LayerWriter) -> Result<(), E>,
 ) -> Result<Staged, E> {
+    run_kept(plan, drive, &|_| {})
+}
+
+/// As [`run`]; `broken` is shown the file that keeps what came, where the stream broke off before its end.
+pub(crate) fn run_kept<E: From<Error>>(
+    plan: &Plan<'_>,
+    drive: impl FnOnce(&mut LayerWriter) -> Result<(), E>,
+    broken: &dyn Fn(&Path),
+) -> Result<Staged, E> {
     std::fs::create_dir(&plan.folder).map_err(Error::io("make", &plan.folder))?;
     let folder = Temporary(plan.folder.clone());
     let kept = plan.keep.clone().map(Temporary);
@@ -266,6 +277,7 @@ pub(crate) fn run<E: From<Error>>(
         piece: pool.take(),
         pool: PoolHandle(pool.clone()),
         failed: None,
+        broken: false,
     };
     std::thread::scope(|scope| {
         let (archive, inflate) = if plain {
@@ -279,8 +291,11 @@ pub(crate) fn run<E: From<Error>>(
         let pieces = Pieces::new(archive, pool.clone(), (!one_hash).then(Hasher::sha256));
         let extracting = scope.spawn(|| extract_pieces(pieces, &plan.folder));
         let driven = drive(&mut writer).and_then(|()| writer.finish().map_err(E::from));
-        let LayerWriter { next, open, hasher, size, failed, .. } = writer;
+        let LayerWriter { next, open, hasher, size, failed, broken: broke_off, .. } = writer;
         drop(next);
+        if let Some(kept) = kept.as_ref().filter(|_| broke_off) {
+            broken(&kept.0);
+        }
         let inflated = inflate.map_or(Ok(()), join);
         let extracted = join(extracting);
         let digest = hasher.map(Hasher::finish);

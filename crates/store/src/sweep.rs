@@ -55,6 +55,7 @@ impl Store {
     /// Something cannot be read or deleted; what is needed is never deleted.
     pub fn sweep(&self, keep: &[Digest]) -> Result<Swept> {
         let mut swept = Swept::default();
+        self.sweep_partial()?;
         let trash = self.temporary();
         {
             let _deciding = self.deciding();
@@ -130,13 +131,19 @@ impl Store {
         let leased = self.leased()?;
         marked.layers.extend(leased.iter().cloned());
         marked.blobs.extend(leased);
-        let mut queue: Vec<Digest> = keep.to_vec();
+        let mut queue: Vec<Digest> = keep.iter().chain(&marked.blobs).cloned().collect();
         queue.extend(meta::links(&self.0.db)?.into_values().map(|d| d.digest));
         let mut seen = HashSet::new();
         while let Some(digest) = queue.pop() {
             if seen.insert(digest.clone()) {
                 self.mark_one(&digest, &mut marked, &mut queue)?;
                 marked.blobs.insert(digest);
+            }
+        }
+        // A layer keeps the blob that it came as: it cannot be made again from its folder, and others may ask for it.
+        for (diff_id, record) in meta::layers(&self.0.db)? {
+            if diff_id.parse().is_ok_and(|diff_id| marked.layers.contains(&diff_id)) {
+                marked.blobs.extend(record.blob.map(|blob| blob.digest));
             }
         }
         Ok(marked)

@@ -2,6 +2,7 @@
 
 mod crash;
 mod import;
+mod packed;
 
 use std::fs;
 use std::io::{Read, Write};
