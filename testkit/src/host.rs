@@ -81,12 +81,21 @@ impl TempHost {
     /// # Errors
     /// Where it ends instead, or does not answer within 20 seconds.
     pub fn start_daemon(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.start_daemon_with(&[], environment)
+    }
+
+    /// As [`Self::start_daemon`], with further arguments.
+    ///
+    /// # Errors
+    /// Where it ends instead, or does not answer within 20 seconds.
+    pub fn start_daemon_with(&mut self, arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = Command::new(program("atolld"))
             .arg("--root")
             .arg(self.root())
             .arg("--run")
             .arg(self.run())
+            .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

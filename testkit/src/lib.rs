@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod distribution;
 mod host;
 mod image;
 pub mod machine;
@@ -18,6 +19,7 @@ mod user;
 
 use std::path::{Path, PathBuf};
 
+pub use distribution::{Distribution, make_certificates, own_name, require_programs};
 pub use host::TempHost;
 pub use image::{Image, Layer, Published};
 pub use registry::{Answer, Registry, Seen};

@@ -1,6 +1,6 @@
-//! A small registry that misbehaves as it is told (OCI distribution specification, pulling half).
+//! A small registry that misbehaves as it is told (OCI distribution specification).
 //!
-//! It serves images below one repository name; a script sees each request first and may answer in its place, with lies of
+//! It serves images below any repository name and takes what is pushed; a script sees each request first and may answer in its place, with lies of
 //! every kind: another length than is sent, a hang-up in the middle, a body without end. It records what it was asked.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,8 @@ pub struct Seen {
     pub headers: BTreeMap<String, String>,
     /// Its body.
     pub body: String,
+    /// The same as it came.
+    pub bytes: Vec<u8>,
     /// How many requests for the same path came before.
     pub before: usize,
 }
@@ -69,10 +71,19 @@ pub struct Registry {
 }
 
 struct Server {
-    manifests: BTreeMap<String, (String, Vec<u8>)>,
-    blobs: BTreeMap<String, Vec<u8>>,
+    kept: Mutex<Kept>,
     script: Box<Script>,
     seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// What a registry has.
+#[derive(Default)]
+struct Kept {
+    /// By tag and by digest: type and content.
+    manifests: BTreeMap<String, (String, Vec<u8>)>,
+    blobs: BTreeMap<String, Vec<u8>>,
+    /// Uploads that have begun.
+    uploads: Vec<Vec<u8>>,
 }
 
 impl Registry {
@@ -85,19 +96,15 @@ impl Registry {
         images: &[(&str, &Published)],
         script: impl Fn(&Seen) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
-        let mut server = Server {
-            manifests: BTreeMap::new(),
-            blobs: BTreeMap::new(),
-            script: Box::new(script),
-            seen: Arc::default(),
-        };
+        let mut kept = Kept::default();
         for (tag, image) in images {
             let text = |field: &str| image.manifest[field].as_str().map(ToOwned::to_owned).unwrap_or_default();
             let manifest = (text("mediaType"), image.manifest_bytes());
-            server.manifests.insert((*tag).to_owned(), manifest.clone());
-            server.manifests.insert(text("digest"), manifest);
-            server.blobs.extend(image.blobs.clone());
+            kept.manifests.insert((*tag).to_owned(), manifest.clone());
+            kept.manifests.insert(text("digest"), manifest);
+            kept.blobs.extend(image.blobs.clone());
         }
+        let server = Server { kept: Mutex::new(kept), script: Box::new(script), seen: Arc::default() };
         let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback takes a listener");
         let address = listener.local_addr().expect("a bound socket has an address");
         let seen = Arc::clone(&server.seen);
@@ -151,12 +158,11 @@ impl Server {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
         }
-        let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        let mut body = vec![0; length];
-        std::io::Read::read_exact(reader, &mut body)?;
+        let body = body(reader, &headers)?;
         let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let before = all.iter().filter(|other| other.path == path).count();
-        let seen = Seen { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), before };
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let seen = Seen { method, path, headers, body: text, bytes: body, before };
         all.push(seen.clone());
         Ok(Some(seen))
     }
@@ -164,18 +170,29 @@ impl Server {
     /// What an honest registry says.
     fn answer(&self, seen: &Seen) -> Answer {
         let last = seen.path.rsplit('/').next().unwrap_or_default();
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.path == "/v2/" {
             return Answer::new(200, "{}");
         }
+        if seen.path.contains("/blobs/uploads/") {
+            return kept.upload(seen);
+        }
+        if seen.path.contains("/manifests/") && seen.method == "PUT" {
+            let digest = format!("sha256:{}", hex(&seen.bytes));
+            let manifest = (seen.headers.get("content-type").cloned().unwrap_or_default(), seen.bytes.clone());
+            kept.manifests.insert(last.to_owned(), manifest.clone());
+            kept.manifests.insert(digest.clone(), manifest);
+            return Answer::new(201, "").header("Location", seen.path.clone()).header("Docker-Content-Digest", digest);
+        }
         if seen.path.contains("/manifests/") {
-            return match self.manifests.get(last) {
+            return match kept.manifests.get(last) {
                 Some((media_type, bytes)) => Answer::new(200, bytes.clone())
                     .header("Content-Type", media_type)
                     .header("Docker-Content-Digest", format!("sha256:{}", hex(bytes))),
                 None => refused(404, "MANIFEST_UNKNOWN"),
             };
         }
-        let Some(blob) = self.blobs.get(last) else { return refused(404, "BLOB_UNKNOWN") };
+        let Some(blob) = kept.blobs.get(last) else { return refused(404, "BLOB_UNKNOWN") };
         let range =
             seen.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
         match range {
@@ -185,6 +202,59 @@ impl Server {
             }
             Some(_) => Answer::new(416, ""),
             None => Answer::new(200, blob.clone()),
+        }
+    }
+}
+
+impl Kept {
+    /// An upload: begun, gone on with, asked about, finished.
+    fn upload(&mut self, seen: &Seen) -> Answer {
+        let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+        let folder = path.split_at(path.find("uploads/").unwrap_or(0) + "uploads/".len()).0;
+        let Ok(number) = path[folder.len()..].parse::<usize>() else {
+            self.uploads.push(Vec::new());
+            return Answer::new(202, "").header("Location", format!("{folder}{}", self.uploads.len() - 1));
+        };
+        let Some(upload) = self.uploads.get_mut(number) else { return refused(404, "BLOB_UPLOAD_UNKNOWN") };
+        if seen.method != "GET" {
+            let from = seen.headers.get("content-range").and_then(|range| range.split('-').next()?.parse().ok());
+            if from.is_some_and(|from: usize| from != upload.len()) {
+                return refused(416, "RANGE_INVALID");
+            }
+            upload.extend_from_slice(&seen.bytes);
+        }
+        let range = format!("0-{}", upload.len().saturating_sub(1));
+        if seen.method != "PUT" {
+            let status = if seen.method == "GET" { 204 } else { 202 };
+            return Answer::new(status, "").header("Location", path).header("Range", range);
+        }
+        let digest = format!("sha256:{}", hex(upload));
+        if query != format!("digest={}", digest.replace(':', "%3A")) {
+            return refused(400, "DIGEST_INVALID");
+        }
+        self.blobs.insert(digest.clone(), std::mem::take(upload));
+        Answer::new(201, "").header("Location", path).header("Docker-Content-Digest", digest)
+    }
+}
+
+/// A request's body: of a length that is said, or in chunks (RFC 9112, section 7.1).
+fn body(reader: &mut BufReader<TcpStream>, headers: &BTreeMap<String, String>) -> std::io::Result<Vec<u8>> {
+    if !headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+        let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        std::io::Read::read_exact(reader, &mut body)?;
+        return Ok(body);
+    }
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+        let mut chunk = vec![0; length + 2];
+        std::io::Read::read_exact(reader, &mut chunk)?;
+        body.extend_from_slice(&chunk[..length]);
+        if length == 0 {
+            return Ok(body);
         }
     }
 }
