@@ -1,5 +1,6 @@
 //! The configuration: a file, and the command line above it. Every key is described in `docs/CONFIGURATION.md`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -70,6 +71,7 @@ struct File {
 struct Registry {
     insecure: Vec<String>,
     certificates: Option<PathBuf>,
+    mirrors: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +133,9 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
     if log.files == 0 || log.file_bytes < 64 << 10 {
         bail!("log.files must be at least 1, log.file_bytes at least 65536");
     }
+    if let Some(wrong) = file.registry.mirrors.values().flatten().find(|mirror| mirror.contains('/')) {
+        bail!("registry.mirrors: {wrong:?} must be HOST or HOST:PORT");
+    }
     Ok(Config {
         root: std::path::absolute(arguments.root.clone().or(file.root).unwrap_or(root))?,
         run: std::path::absolute(arguments.run.clone().or(file.run).unwrap_or(run))?,
@@ -140,6 +145,7 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         registries: Registries {
             insecure: file.registry.insecure,
             certificates: file.registry.certificates.unwrap_or_else(|| PathBuf::from(CERTIFICATES)),
+            mirrors: file.registry.mirrors,
         },
         rootless: !caller.is_root(),
     })
@@ -203,6 +209,7 @@ mod tests {
         let refused = |text: &str, line: &[&str]| format!("{:#}", load(text, line).expect_err("nonsense"));
         assert!(refused("colour = 'red'", &[]).contains("colour"));
         assert!(refused("[log]\nfiles = 0", &[]).contains("log.files"));
+        assert!(refused("[registry.mirrors]\n'docker.io' = ['https://m/']", &[]).contains("https://m/"));
         assert!(refused("", &["--host", "tcp://0.0.0.0:1"]).contains("tcp://0.0.0.0:1"));
     }
 }

@@ -7,11 +7,13 @@ use std::io::{self, Read};
 
 use atoll_oci::Descriptor;
 use bytes::Bytes;
-use reqwest::StatusCode;
+use reqwest::header::CONTENT_RANGE;
+use reqwest::{Response, StatusCode};
 use tokio::sync::mpsc;
 
 use crate::Error;
-use crate::session::{ATTEMPTS_MAX, Session, pause};
+use crate::retry::{PROGRESS, Tries};
+use crate::session::Session;
 
 /// Pieces that wait for the reader.
 const PIECES: usize = 32;
@@ -48,54 +50,81 @@ impl Read for Reader {
     }
 }
 
-/// Sends a blob's bytes to its reader; ends early, without an error, when the reader has seen enough.
+/// Sends a blob's bytes from byte `from` on to its reader; ends early, without an error, when the reader has seen enough.
 pub(crate) async fn feed(
     session: &Session<'_>,
     blob: &Descriptor,
+    from: u64,
     sender: Sender,
     report: impl Fn(u64),
 ) -> Result<(), Error> {
-    let mut done = 0;
-    for attempt in 1.. {
-        match feed_once(session, blob, &sender, &mut done, &report).await {
+    let mut feed = Feed { session, blob, sender, done: from, report };
+    let mut tries = Tries::default();
+    let mut counted = from;
+    loop {
+        let error = match feed.once().await {
+            Ok(()) => return Ok(()),
             // It broke off when everything had come.
-            Err(_) if done == blob.size => break,
-            Err(Error::Unreachable { .. }) if attempt < ATTEMPTS_MAX => pause(attempt, None).await,
-            Err(error) => {
-                // The reader must not take this for the end of the blob.
-                drop(sender.send(Err(io::Error::other("the transfer broke off"))).await);
-                return Err(error);
-            }
-            Ok(()) => break,
+            Err(_) if feed.done == blob.size => return Ok(()),
+            Err(error) => error,
+        };
+        if feed.done - counted >= PROGRESS {
+            counted = feed.done;
+            tries.progressed();
+        }
+        let may_pass = error.is_transient();
+        if let Err(error) = tries.pause(error, may_pass).await {
+            // The reader must not take this for the end of the blob.
+            drop(feed.sender.send(Err(io::Error::other("the transfer broke off"))).await);
+            return Err(error);
         }
     }
-    Ok(())
 }
 
-async fn feed_once(
-    session: &Session<'_>,
-    blob: &Descriptor,
-    sender: &Sender,
-    done: &mut u64,
-    report: &impl Fn(u64),
-) -> Result<(), Error> {
-    let mut response = session.get(&format!("blobs/{}", blob.digest), &[], *done).await?;
-    let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { *done };
-    while let Some(mut piece) = response.chunk().await.map_err(|source| session.unreachable(source))? {
-        let skipped = skip.min(piece.len() as u64);
-        skip -= skipped;
-        drop(piece.split_to(usize::try_from(skipped).unwrap_or(0)));
-        if piece.is_empty() {
-            continue;
+/// A blob under way to its reader.
+struct Feed<'a, R> {
+    session: &'a Session<'a>,
+    blob: &'a Descriptor,
+    sender: Sender,
+    /// Bytes that the reader has.
+    done: u64,
+    report: R,
+}
+
+impl<R: Fn(u64)> Feed<'_, R> {
+    async fn once(&mut self) -> Result<(), Error> {
+        let mut response = self.session.get_once(&format!("blobs/{}", self.blob.digest), &[], self.done).await?;
+        let mut skip = self.to_skip(&response)?;
+        while let Some(mut piece) = response.chunk().await.map_err(|source| self.session.unreachable(source))? {
+            let skipped = skip.min(piece.len() as u64);
+            skip -= skipped;
+            drop(piece.split_to(usize::try_from(skipped).unwrap_or(0)));
+            if piece.is_empty() {
+                continue;
+            }
+            let before = self.done;
+            self.done += piece.len() as u64;
+            if before / REPORT_EVERY != self.done / REPORT_EVERY {
+                (self.report)(self.done.min(self.blob.size));
+            }
+            if self.sender.send(Ok(piece)).await.is_err() || self.done > self.blob.size {
+                return Ok(());
+            }
         }
-        let before = *done;
-        *done += piece.len() as u64;
-        if before / REPORT_EVERY != *done / REPORT_EVERY {
-            report((*done).min(blob.size));
+        Ok(())
+    }
+
+    /// How many bytes of an answer the reader has already.
+    fn to_skip(&self, response: &Response) -> Result<u64, Error> {
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok(self.done);
         }
-        if sender.send(Ok(piece)).await.is_err() || *done > blob.size {
-            return Ok(());
+        let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+        if start == Some(self.done) {
+            Ok(0)
+        } else {
+            Err(self.session.protocol("gives another part than it was asked for"))
         }
     }
-    Ok(())
 }

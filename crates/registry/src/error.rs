@@ -1,13 +1,14 @@
-//! Why an image did not come from its registry.
+//! Why an image did not come from its registry, or did not get there.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use atoll_oci::config::ConfigError;
 use atoll_oci::manifest::ManifestError;
 use atoll_oci::{Digest, Platform, Reference};
 use reqwest::StatusCode;
 
-/// Why an image did not come from its registry.
+/// Why an image did not come from its registry, or did not get there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The HTTP client cannot be made.
@@ -43,6 +44,8 @@ pub enum Error {
         status: StatusCode,
         /// The registry's own words, after a colon.
         said: String,
+        /// How long it asks to be left alone.
+        wait: Option<Duration>,
     },
     /// The registry has no such image.
     #[error("image \"{image}\" is not on registry \"{registry}\": check its name and tag, or push it there first")]
@@ -71,13 +74,15 @@ pub enum Error {
         realm: String,
         /// Why.
         why: String,
+        /// Whether it is the credentials that it does not take.
+        refused: bool,
     },
-    /// A redirect that is not followed.
-    #[error("registry \"{registry}\" redirects {why}")]
-    Redirect {
+    /// An answer that breaks the protocol, or a redirect that is not followed.
+    #[error("registry \"{registry}\" {why}")]
+    Protocol {
         /// Host and port.
         registry: String,
-        /// How.
+        /// What it does.
         why: &'static str,
     },
     /// More bytes than there may be.
@@ -128,8 +133,8 @@ pub enum Error {
         /// The platform.
         platform: String,
     },
-    /// The store refused: digest or size do not fit, the layer is hostile, the disk is full.
-    #[error("{what} cannot be stored")]
+    /// The store refused: digest or size do not fit, the layer is hostile, the disk is full, a blob is not here.
+    #[error("{what} cannot be stored or read")]
     Store {
         /// Which part of the image.
         what: String,
@@ -139,6 +144,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the same may go well a little later.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            _ => false,
+        }
+    }
+
+    /// Whether the registry answered with this status.
+    pub(crate) fn is_status(&self, wanted: StatusCode) -> bool {
+        matches!(self, Self::Status { status, .. } if *status == wanted)
+    }
+
     pub(crate) fn store(what: impl Into<String>) -> impl FnOnce(atoll_store::Error) -> Self {
         let what = what.into();
         move |source| Self::Store { what, source }

@@ -7,6 +7,8 @@
 //! Everything is put under the caller's lease; the image exists for others once the caller gives it a name.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use atoll_oci::config::CONFIG_MAX;
@@ -16,10 +18,10 @@ use atoll_oci::{
 };
 use atoll_store::{LayerSource, Lease, Store};
 use futures_util::{StreamExt, TryStreamExt};
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
 use crate::body::{channel, feed};
-use crate::session::{Session, read_bounded};
+use crate::session::{Session, Subject};
 use crate::{Credentials, Error, Registries};
 
 /// Layers that are on their way at a time, as Docker has it.
@@ -27,9 +29,9 @@ const LAYERS_AT_A_TIME: usize = 3;
 /// How deep indexes may nest.
 const NESTING_MAX: usize = 4;
 /// What we can read.
-const ACCEPT: [&str; 4] =
+pub(crate) const ACCEPT: [&str; 4] =
     [media_type::OCI_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_LIST, media_type::DOCKER_MANIFEST];
-const CONTENT_DIGEST: &str = "docker-content-digest";
+pub(crate) const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// What a pull brought.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,15 +79,21 @@ pub async fn pull(
     credentials: &Credentials,
     progress: &Progress,
 ) -> Result<Pulled, Error> {
-    let session = Session::open(registries, reference, credentials).await?;
-    let puller = Puller { session, store: store.clone(), lease, reference };
-    let (target, manifest, chosen) = puller.choose(platform).await?;
-    let config = puller.config(&manifest).await?;
-    if strict && !platform.matches(&config.platform()) {
-        return Err(Error::platform(reference, platform));
+    for place in registries.places(reference.registry()) {
+        let shown = if place.mirror { &Credentials::Anonymous } else { credentials };
+        let pulled = async {
+            let subject = Subject::image(&place.host, reference, "pull");
+            let session = Session::open(registries, subject, shown).await?;
+            let puller = Puller { session, store: store.clone(), lease: Arc::clone(&lease), reference };
+            puller.pull((platform, strict), progress).await
+        };
+        match pulled.await {
+            // What has come from it stays under the lease, and does not travel again.
+            Err(error) if place.mirror => tracing::warn!(mirror = place.host, %error, "a mirror is passed over"),
+            done => return done,
+        }
     }
-    puller.layers(&manifest, &config, progress).await?;
-    Ok(Pulled { target, manifest: chosen })
+    Err(Error::Protocol { registry: reference.registry().to_owned(), why: "has no address" })
 }
 
 struct Puller<'a> {
@@ -96,6 +104,16 @@ struct Puller<'a> {
 }
 
 impl Puller<'_> {
+    async fn pull(&self, (platform, strict): (&Platform, bool), progress: &Progress) -> Result<Pulled, Error> {
+        let (target, manifest, chosen) = self.choose(platform).await?;
+        let config = self.config(&manifest).await?;
+        if strict && !platform.matches(&config.platform()) {
+            return Err(Error::platform(self.reference, platform));
+        }
+        self.layers(&manifest, &config, progress).await?;
+        Ok(Pulled { target, manifest: chosen })
+    }
+
     /// What the reference stands for, the manifest for the platform, and that one's descriptor.
     async fn choose(&self, platform: &Platform) -> Result<(Descriptor, Manifest, Descriptor), Error> {
         let digest = self.reference.digest();
@@ -122,23 +140,10 @@ impl Puller<'_> {
         announced: Option<&str>,
     ) -> Result<(Descriptor, Parsed), Error> {
         let limit = MANIFEST_MAX as u64;
-        let response = self.session.get(&format!("manifests/{name}"), &ACCEPT, 0).await?;
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let (said_digest, said_type) = (header(CONTENT_DIGEST), header(CONTENT_TYPE.as_str()));
-        let bytes = read_bounded(response, limit + 1).await.map_err(|source| self.session.unreachable(source))?;
-        if bytes.len() as u64 > limit {
-            return Err(Error::Size { what: "the manifest", limit });
-        }
-        let said_digest = said_digest.and_then(|digest| digest.parse::<Digest>().ok());
-        for expected in [expected, said_digest.as_ref()].into_iter().flatten() {
-            let mut hasher = atoll_oci::Hasher::for_digest(expected);
-            hasher.update(&bytes);
-            let found = hasher.finish();
-            if found != *expected {
-                return Err(Error::Digest { expected: expected.clone(), found });
-            }
-        }
-        let announced = announced.or(said_type.as_deref());
+        let (headers, bytes) = self.session.get(&format!("manifests/{name}"), &ACCEPT, limit + 1).await?;
+        let said_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        check_digest(&headers, &bytes, expected)?;
+        let announced = announced.or(said_type);
         let parsed = parse_any(&bytes, announced).map_err(Error::manifest(self.reference))?;
         let media_type = match &parsed {
             Parsed::Manifest(manifest) => manifest.media_type.as_deref().unwrap_or(media_type::OCI_MANIFEST),
@@ -157,9 +162,8 @@ impl Puller<'_> {
         if blob.size > limit {
             return Err(Error::Size { what: "the image's configuration", limit });
         }
-        let response = self.session.get(&format!("blobs/{}", blob.digest), &[], 0).await?;
         // One byte more than was promised is enough to see that the promise is not kept.
-        let bytes = read_bounded(response, blob.size + 1).await.map_err(|source| self.session.unreachable(source))?;
+        let (_, bytes) = self.session.get(&format!("blobs/{}", blob.digest), &[], blob.size + 1).await?;
         self.keep("the image's configuration", blob.clone(), bytes.clone()).await?;
         let config = ImageConfig::parse(&bytes)?;
         let (layers, diff_ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
@@ -203,7 +207,31 @@ impl Puller<'_> {
             progress(&blob.digest, Phase::Exists);
             return Ok(());
         }
-        let (sender, mut reader) = channel();
+        let (store, digest) = (self.store.clone(), blob.digest.clone());
+        let partial = blocking(move || store.take_partial(&digest)).await.map_err(Error::store(what()))?;
+        let resumes = partial.is_some();
+        match self.fetch(blob, diff_id, partial, progress).await {
+            // What had come of it before may be what is wrong with it.
+            Err(Error::Store { .. }) if resumes => self.fetch(blob, diff_id, None, progress).await,
+            done => done,
+        }
+    }
+
+    /// Gets and unpacks a layer, of which a part may have come before.
+    async fn fetch(
+        &self,
+        blob: &Descriptor,
+        diff_id: &Digest,
+        partial: Option<(File, u64)>,
+        progress: &Progress,
+    ) -> Result<(), Error> {
+        let (sender, reader) = channel();
+        let (before, from) = match partial {
+            Some((file, length)) if length < blob.size => (Some(file), length),
+            _ => (None, 0),
+        };
+        let mut reader =
+            before.map_or_else(|| Box::new(io::empty()) as Box<dyn Read + Send>, |file| Box::new(file)).chain(reader);
         let (store, lease) = (self.store.clone(), Arc::clone(&self.lease));
         let (descriptor, diff_id) = (blob.clone(), diff_id.clone());
         let unpacking = blocking(move || {
@@ -213,21 +241,39 @@ impl Puller<'_> {
         });
         let feeding = async {
             let report = |current| progress(&blob.digest, Phase::Downloading { current, total: blob.size });
-            feed(&self.session, blob, sender, report).await?;
+            feed(&self.session, blob, from, sender, report).await?;
             progress(&blob.digest, Phase::Downloaded);
             Ok::<(), Error>(())
         };
         let (fed, unpacked) = tokio::join!(feeding, unpacking);
         // A transfer that broke off says more than that the layer has no end; a layer that was refused ends its transfer.
         fed?;
-        unpacked.map_err(Error::store(what()))?;
+        unpacked.map_err(Error::store(format!("layer {}", blob.digest.short())))?;
         progress(&blob.digest, Phase::Complete);
         Ok(())
     }
 }
 
+/// Refuses a manifest that is too long, or that is another than was asked for or than its registry says.
+pub(crate) fn check_digest(headers: &HeaderMap, bytes: &[u8], asked: Option<&Digest>) -> Result<(), Error> {
+    let limit = MANIFEST_MAX as u64;
+    if bytes.len() as u64 > limit {
+        return Err(Error::Size { what: "the manifest", limit });
+    }
+    let said = headers.get(CONTENT_DIGEST).and_then(|value| value.to_str().ok()?.parse::<Digest>().ok());
+    for expected in asked.into_iter().chain(&said) {
+        let mut hasher = atoll_oci::Hasher::for_digest(expected);
+        hasher.update(bytes);
+        let found = hasher.finish();
+        if found != *expected {
+            return Err(Error::Digest { expected: expected.clone(), found });
+        }
+    }
+    Ok(())
+}
+
 /// Runs what waits for the disk or for a slow transfer where it holds up nobody else.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

@@ -4,20 +4,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use atoll_oci::Reference;
-use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use reqwest::{Body, Client, Method, Response, StatusCode, Url};
 
 use crate::challenge::{self, Challenge};
+use crate::retry::Tries;
 use crate::settings::Trust;
-use crate::token::authorize;
+use crate::token::{Grant, authorize};
 use crate::{Credentials, Error, Registries};
 
-/// How often a transient failure is tried in all.
-pub(crate) const ATTEMPTS_MAX: u32 = 4;
-/// How long the first wait before another try is; each further one is twice as long.
-const WAIT: Duration = Duration::from_millis(250);
-/// Longest wait that a registry may ask for.
-const WAIT_MAX: Duration = Duration::from_secs(15);
 /// How many redirects are followed for one request.
 const REDIRECTS_MAX: usize = 5;
 /// Bytes of a refusal that are looked at.
@@ -25,161 +22,266 @@ const REFUSAL_MAX: u64 = 16 << 10;
 /// Letters of a registry's own words that are passed on.
 const WORDS_MAX: usize = 300;
 
+/// What a session is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// Where: host with an optional port.
+    pub(crate) host: String,
+    /// Which repository; none where only who we are is in question.
+    pub(crate) repository: String,
+    /// The image, as people write it.
+    pub(crate) image: String,
+    /// What is to be done there, as scopes of tokens name it.
+    pub(crate) actions: &'static str,
+}
+
+impl Subject {
+    /// An image at a place that is its registry or a mirror of that.
+    pub(crate) fn image(host: &str, reference: &Reference, actions: &'static str) -> Self {
+        let (repository, image) = (reference.repository().to_owned(), reference.familiar());
+        Self { host: host.to_owned(), repository, image, actions }
+    }
+}
+
 /// Requests to one repository.
 #[derive(Debug)]
 pub(crate) struct Session<'a> {
     registries: &'a Registries,
-    reference: &'a Reference,
     credentials: &'a Credentials,
+    subject: Subject,
     client: Client,
     /// `https://HOST`.
     base: Url,
     /// What proves who we are, once that was asked for.
-    authorization: Mutex<Option<HeaderValue>>,
+    grant: Mutex<Option<Grant>>,
+}
+
+/// One request.
+pub(crate) struct Ask<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    /// Makes the body, as often as it has to be sent; such requests follow no redirects.
+    pub(crate) body: Option<&'a (dyn Fn() -> Body + Sync)>,
+    /// The client for large bodies.
+    pub(crate) client: Option<&'a Client>,
+}
+
+impl<'a> Ask<'a> {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: None, client: None }
+    }
+
+    /// With a header; a value that none can have is left out.
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    pub(crate) fn body(mut self, body: &'a (dyn Fn() -> Body + Sync)) -> Self {
+        self.body = Some(body);
+        self
+    }
 }
 
 impl<'a> Session<'a> {
     /// Finds the registry's API.
     pub(crate) async fn open(
         registries: &'a Registries,
-        reference: &'a Reference,
+        subject: Subject,
         credentials: &'a Credentials,
     ) -> Result<Self, Error> {
-        let registry = reference.registry();
-        let client = registries.client(registry)?;
-        let mut failure = None;
-        for base in registries.bases(registry) {
-            let ping = format!("{base}/v2/");
-            let base = Url::parse(&base).map_err(|_| Error::Redirect { registry: registry.into(), why: "nowhere" })?;
-            match client.get(ping).send().await {
+        let client = registries.client(&subject.host)?;
+        let mut failure = protocol(&subject.host, "has no address");
+        for base in registries.bases(&subject.host) {
+            let Ok(base) = Url::parse(&base) else { continue };
+            match client.get(format!("{base}v2/")).send().await {
                 Ok(response) => {
-                    let authorization = Mutex::default();
-                    let session = Self { registries, reference, credentials, client, base, authorization };
+                    let session = Self { registries, credentials, subject, client, base, grant: Mutex::default() };
                     if response.status() == StatusCode::UNAUTHORIZED {
                         session.answer(response.headers()).await?;
                     }
                     return Ok(session);
                 }
-                Err(error) => failure = Some(error),
+                Err(source) => failure = unreachable(&subject.host, source),
             }
         }
-        match failure {
-            Some(source) => Err(Error::Unreachable { registry: registry.to_owned(), source: source.without_url() }),
-            None => Err(Error::Redirect { registry: registry.to_owned(), why: "nowhere" }),
-        }
+        Err(failure)
     }
 
-    pub(crate) fn registry(&self) -> &str {
-        self.reference.registry()
+    /// The refresh token that the token server gave along.
+    pub(crate) fn refresh_token(&self) -> Option<String> {
+        self.granted().as_ref().and_then(|grant| grant.refresh.clone()).map(|refresh| refresh.0)
     }
 
-    /// Asks for `path` below the repository, such as `manifests/latest`, from byte `from` on.
-    pub(crate) async fn get(&self, path: &str, accept: &[&str], from: u64) -> Result<Response, Error> {
-        let mut headers = HeaderMap::new();
-        if let Ok(value) = HeaderValue::from_str(&accept.join(", "))
-            && !accept.is_empty()
-        {
-            headers.insert(ACCEPT, value);
+    /// A client whose patience does not end while a large body goes out.
+    pub(crate) fn sending_client(&self) -> Result<Client, Error> {
+        self.registries.sending_client(&self.subject.host)
+    }
+
+    /// The address of `path` below the repository, such as `manifests/latest`.
+    pub(crate) fn url(&self, path: &str) -> Result<Url, Error> {
+        let repository = &self.subject.repository;
+        let slash = if repository.is_empty() { "" } else { "/" };
+        let text = format!("{}v2/{repository}{slash}{path}", self.base);
+        Url::parse(&text).map_err(|_| self.protocol("has a malformed address"))
+    }
+
+    /// Asks for `path` below the repository from byte `from` on, once.
+    pub(crate) async fn get_once(&self, path: &str, accept: &[&str], from: u64) -> Result<Response, Error> {
+        let mut ask = Ask::new(Method::GET, self.url(path)?);
+        if !accept.is_empty() {
+            ask = ask.header(ACCEPT, &accept.join(", "));
         }
         if from > 0 {
-            headers.insert(
-                RANGE,
-                HeaderValue::from_str(&format!("bytes={from}-")).unwrap_or(HeaderValue::from_static("")),
-            );
+            ask = ask.header(RANGE, &format!("bytes={from}-"));
         }
-        let url = format!("{}v2/{}/{path}", self.base, self.reference.repository());
-        let url = Url::parse(&url).map_err(|_| self.redirect("to a malformed address"))?;
-        let mut answered = false;
-        for attempt in 1.. {
-            let response = match self.send(url.clone(), &headers).await {
-                Ok(response) => response,
-                Err(Error::Unreachable { .. }) if attempt < ATTEMPTS_MAX => {
-                    pause(attempt, None).await;
-                    continue;
-                }
-                Err(error) => return Err(error),
+        self.once(&ask).await
+    }
+
+    /// Asks for all of `path` below the repository, `limit` bytes at most: what comes after those is not read.
+    pub(crate) async fn get(&self, path: &str, accept: &[&str], limit: u64) -> Result<(HeaderMap, Vec<u8>), Error> {
+        let mut tries = Tries::default();
+        loop {
+            let got = async {
+                let response = self.get_once(path, accept, 0).await?;
+                let headers = response.headers().clone();
+                let body = read_bounded(response, limit).await.map_err(|source| self.unreachable(source))?;
+                Ok::<_, Error>((headers, body))
             };
-            let status = response.status();
-            let transient = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-            if status.is_success() {
-                return Ok(response);
-            } else if status == StatusCode::UNAUTHORIZED && !answered && self.answer(response.headers()).await? {
-                answered = true;
-            } else if transient && attempt < ATTEMPTS_MAX {
-                pause(attempt, response.headers().get(RETRY_AFTER)).await;
-            } else {
-                return Err(self.refusal(response, path).await);
+            match got.await {
+                Ok(got) => return Ok(got),
+                Err(error) => {
+                    let may_pass = error.is_transient();
+                    tries.pause(error, may_pass).await?;
+                }
             }
         }
-        Err(self.redirect("without end"))
+    }
+
+    /// One request, as often as trouble that may pass comes between.
+    pub(crate) async fn request(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        let mut tries = Tries::default();
+        loop {
+            match self.once(ask).await {
+                Ok(response) => return Ok(response),
+                Err(error) => {
+                    let may_pass = error.is_transient();
+                    tries.pause(error, may_pass).await?;
+                }
+            }
+        }
+    }
+
+    /// One request without second tries, but for proving who we are when that is asked for. An answer that is no success is
+    /// an error.
+    pub(crate) async fn once(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        let response = self.send(ask).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !self.answer(response.headers()).await? {
+            return self.succeeded(response, ask).await;
+        }
+        let response = self.send(ask).await?;
+        self.succeeded(response, ask).await
+    }
+
+    async fn succeeded(&self, response: Response, ask: &Ask<'_>) -> Result<Response, Error> {
+        if response.status().is_success() { Ok(response) } else { Err(self.refusal(response, ask).await) }
     }
 
     /// One request, with its redirects followed; ours alone get the proof of who we are.
-    async fn send(&self, mut url: Url, headers: &HeaderMap) -> Result<Response, Error> {
+    async fn send(&self, ask: &Ask<'_>) -> Result<Response, Error> {
+        let mut url = ask.url.clone();
         for _ in 0..=REDIRECTS_MAX {
-            let mut request = self.client.get(url.clone()).headers(headers.clone());
+            let client = ask.client.unwrap_or(&self.client);
+            let mut request = client.request(ask.method.clone(), url.clone()).headers(ask.headers.clone());
             if url.origin() == self.base.origin()
-                && let Some(value) = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
+                && let Some(grant) = self.granted().clone()
             {
-                request = request.header(AUTHORIZATION, value);
+                request = request.header(AUTHORIZATION, grant.header);
+            }
+            if let Some(body) = ask.body {
+                request = request.body(body());
             }
             let response = request.send().await.map_err(|source| self.unreachable(source))?;
-            let location = response.headers().get(LOCATION).filter(|_| response.status().is_redirection());
-            let Some(location) = location else { return Ok(response) };
-            let next = location.to_str().ok().and_then(|location| url.join(location).ok());
-            let next = next.ok_or_else(|| self.redirect("to a malformed address"))?;
-            match next.scheme() {
-                "https" => {}
-                "http" if self.registries.trust(self.registry()) == Trust::Insecure => {}
-                _ => return Err(self.redirect("to an address that is not https")),
+            if !response.status().is_redirection() {
+                return Ok(response);
+            }
+            let Some(next) = self.location(&url, response.headers())? else { return Ok(response) };
+            if ask.body.is_some() {
+                return Err(self.protocol("redirects what is sent to it"));
             }
             url = next;
         }
-        Err(self.redirect("too often"))
+        Err(self.protocol("redirects too often"))
     }
 
-    /// Proves who we are, as the headers of a refusal ask for. False when there is no way to.
+    /// Where the header `Location` of the answer to a request to `from` leads.
+    pub(crate) fn location(&self, from: &Url, headers: &HeaderMap) -> Result<Option<Url>, Error> {
+        let Some(location) = headers.get(LOCATION) else { return Ok(None) };
+        let next = location.to_str().ok().and_then(|location| from.join(location).ok());
+        let next = next.ok_or_else(|| self.protocol("redirects to a malformed address"))?;
+        match next.scheme() {
+            "https" => Ok(Some(next)),
+            "http" if self.registries.trust(&self.subject.host) == Trust::Insecure => Ok(Some(next)),
+            _ => Err(self.protocol("redirects to an address that is not https")),
+        }
+    }
+
+    /// Proves who we are to whoever asks so; false where that is not possible.
     async fn answer(&self, headers: &HeaderMap) -> Result<bool, Error> {
         let challenges: Vec<Challenge> = headers
             .get_all(WWW_AUTHENTICATE)
             .iter()
-            .filter_map(|header| header.to_str().ok())
+            .filter_map(|value| value.to_str().ok())
             .flat_map(challenge::parse)
             .collect();
-        let scope = format!("repository:{}:pull", self.reference.repository());
-        let authorization = authorize(self.registries, &challenges, &scope, self.credentials).await?;
-        let found = authorization.is_some();
-        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = authorization;
+        let Subject { repository, actions, .. } = &self.subject;
+        let scope = if repository.is_empty() { String::new() } else { format!("repository:{repository}:{actions}") };
+        let grant = authorize(self.registries, &challenges, &scope, self.credentials).await?;
+        let found = grant.is_some();
+        *self.granted() = grant;
         Ok(found)
     }
 
+    fn granted(&self) -> std::sync::MutexGuard<'_, Option<Grant>> {
+        self.grant.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn unreachable(&self, source: reqwest::Error) -> Error {
-        // Its address may carry a signature.
-        Error::Unreachable { registry: self.registry().to_owned(), source: source.without_url() }
+        unreachable(&self.subject.host, source)
     }
 
-    fn redirect(&self, why: &'static str) -> Error {
-        Error::Redirect { registry: self.registry().to_owned(), why }
+    pub(crate) fn protocol(&self, why: &'static str) -> Error {
+        protocol(&self.subject.host, why)
     }
 
-    async fn refusal(&self, response: Response, path: &str) -> Error {
+    async fn refusal(&self, response: Response, ask: &Ask<'_>) -> Error {
         let status = response.status();
+        let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let said = read_bounded(response, REFUSAL_MAX).await.map(|body| words(&body)).unwrap_or_default();
-        let (registry, image) = (self.registry().to_owned(), self.reference.familiar());
+        let Subject { host: registry, image, repository, .. } = self.subject.clone();
+        // Below the repository: an address may carry a signature.
+        let path = ask.url.path();
+        let below = path.strip_prefix("/v2/").and_then(|path| path.strip_prefix(repository.as_str()));
+        let what = below.unwrap_or(path).trim_start_matches('/').to_owned();
         match status {
-            StatusCode::NOT_FOUND if path.starts_with("manifests/") => Error::NotFound { image, registry },
+            StatusCode::NOT_FOUND if what.starts_with("manifests/") => Error::NotFound { image, registry },
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied { image, registry, said },
-            status => Error::Status { registry, what: path.to_owned(), status, said },
+            status => Error::Status { registry, what, status, said, wait: wait.map(Duration::from_secs) },
         }
     }
 }
 
-/// Waits before another try: as long as the server asks for, within bounds, or a little longer each time.
-pub(crate) async fn pause(attempt: u32, asked: Option<&HeaderValue>) {
-    let asked = asked.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
-    tokio::time::sleep(asked.unwrap_or(WAIT * 2u32.pow(attempt.min(6) - 1)).min(WAIT_MAX)).await;
+fn unreachable(registry: &str, source: reqwest::Error) -> Error {
+    // Its address may carry a signature.
+    Error::Unreachable { registry: registry.to_owned(), source: source.without_url() }
 }
 
+fn protocol(registry: &str, why: &'static str) -> Error {
+    Error::Protocol { registry: registry.to_owned(), why }
+}
 /// A whole body of at most `limit` bytes; what comes after those is not read.
 pub(crate) async fn read_bounded(mut response: Response, limit: u64) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();

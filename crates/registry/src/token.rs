@@ -4,7 +4,7 @@
 //! registry of its name would be: by plain HTTP only where that is allowed.
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use reqwest::{RequestBuilder, Url};
+use reqwest::{RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::challenge::Challenge;
@@ -22,17 +22,40 @@ struct Answer {
     token: String,
     #[serde(default)]
     access_token: String,
+    #[serde(default)]
+    refresh_token: String,
 }
 
-/// The header that answers one of `challenges`; `None` when the credentials have no answer to any of them.
+/// What proves who we are.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    /// The value of the header `Authorization`; a secret, and marked as one.
+    pub(crate) header: HeaderValue,
+    /// A token for further tokens, in place of a password, where the server gave one; it is not printed.
+    pub(crate) refresh: Option<Refresh>,
+}
+
+/// A refresh token.
+#[derive(Clone)]
+pub(crate) struct Refresh(pub(crate) String);
+
+impl std::fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Refresh(…)")
+    }
+}
+
+/// What answers one of `challenges`; `None` when the credentials have no answer to any of them. `scope` is what a token is to
+/// allow where the challenge names nothing; without any, a refresh token is asked for too.
 pub(crate) async fn authorize(
     registries: &Registries,
     challenges: &[Challenge],
     scope: &str,
     credentials: &Credentials,
-) -> Result<Option<HeaderValue>, Error> {
+) -> Result<Option<Grant>, Error> {
+    let plain = |header| Grant { header, refresh: None };
     if let Credentials::RegistryToken(token) = credentials {
-        return Ok(bearer(token));
+        return Ok(bearer(token).map(plain));
     }
     for challenge in challenges {
         match (challenge, credentials) {
@@ -41,7 +64,7 @@ pub(crate) async fn authorize(
                 return fetch(registries, realm, service.as_deref(), scope, credentials).await.map(Some);
             }
             (Challenge::Basic, Credentials::Password { username, password }) => {
-                return Ok(basic(username, password));
+                return Ok(basic(username, password).map(plain));
             }
             (Challenge::Basic, _) => {}
         }
@@ -55,8 +78,9 @@ async fn fetch(
     service: Option<&str>,
     scope: &str,
     credentials: &Credentials,
-) -> Result<HeaderValue, Error> {
-    let failed = |why: String| Error::Token { realm: realm.chars().filter(|c| !c.is_control()).collect(), why };
+) -> Result<Grant, Error> {
+    let shown: String = realm.chars().filter(|c| !c.is_control()).collect();
+    let failed = |why: String| Error::Token { realm: shown.clone(), why, refused: false };
     let url = Url::parse(realm).map_err(|_| failed("its address is malformed".to_owned()))?;
     let server = match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{host}:{port}"),
@@ -69,15 +93,19 @@ async fn fetch(
         _ => return Err(failed("its address is not https, and it is not among the insecure registries".to_owned())),
     }
     let client = registries.client(&server)?;
-    let mut fields = vec![("scope", scope)];
+    let mut fields: Vec<_> = scope.split(' ').filter(|part| !part.is_empty()).map(|part| ("scope", part)).collect();
     fields.extend(service.map(|service| ("service", service)));
     let request: RequestBuilder = match credentials {
         Credentials::IdentityToken(token) => {
+            // Here they are one field, apart by blanks.
+            fields.retain(|(name, _)| *name != "scope");
+            fields.extend((!scope.is_empty()).then_some(("scope", scope)));
             fields.extend([("grant_type", "refresh_token"), ("client_id", CLIENT_ID), ("refresh_token", token)]);
             client.post(url).form(&fields)
         }
         Credentials::Password { username, password } => {
-            fields.push(("account", username));
+            fields.extend([("account", username.as_str()), ("client_id", CLIENT_ID)]);
+            fields.extend(scope.is_empty().then_some(("offline_token", "true")));
             client.get(with_query(url, &fields)).basic_auth(username, Some(password))
         }
         _ => client.get(with_query(url, &fields)),
@@ -86,12 +114,15 @@ async fn fetch(
     let status = response.status();
     let body = read_bounded(response, ANSWER_MAX).await.map_err(|_| failed("its answer broke off".to_owned()))?;
     if !status.is_success() {
-        return Err(failed(format!("it answered {status}{}", words(&body))));
+        let refused = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        return Err(Error::Token { realm: shown, why: format!("it answered {status}{}", words(&body)), refused });
     }
     let answer: Answer =
         serde_json::from_slice(&body).map_err(|_| failed("its answer is no token response".to_owned()))?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
-    bearer(&token).filter(|_| !token.is_empty()).ok_or_else(|| failed("its answer has no token".to_owned()))
+    let header = bearer(&token).filter(|_| !token.is_empty());
+    let header = header.ok_or_else(|| failed("its answer has no token".to_owned()))?;
+    Ok(Grant { header, refresh: Some(answer.refresh_token).filter(|token| !token.is_empty()).map(Refresh) })
 }
 
 fn with_query(mut url: Url, fields: &[(&str, &str)]) -> Url {

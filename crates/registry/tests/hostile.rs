@@ -27,7 +27,7 @@ impl Bed {
 
     fn pull_as(&self, registry: &Registry, name: &str, credentials: &Credentials) -> Result<Pulled, Error> {
         let reference: Reference = format!("{}/{name}", registry.name()).parse().expect("a name");
-        let registries = Registries { insecure: Vec::new(), certificates: PathBuf::from("/nonexistent") };
+        let registries = Registries { certificates: PathBuf::from("/nonexistent"), ..Registries::default() };
         let lease = Arc::new(self.store.lease("test").expect("a lease"));
         let phases = Arc::clone(&self.phases);
         let progress = move |_: &atoll_oci::Digest, phase| phases.lock().expect("no panic").push(phase);
@@ -246,6 +246,48 @@ fn troubles_that_pass() {
     succeeds(|seen, _| {
         (is_manifest(seen) && seen.before == 0).then(|| Answer::new(429, "").header("Retry-After", "0"))
     });
+}
+
+#[test]
+fn a_pull_goes_on_where_the_last_one_ended() {
+    let big_layer: Vec<u8> =
+        (0..1_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).rotate_left(n % 31).to_le_bytes()).collect();
+    let published = Image::new().layer(Layer::new().file("big", 0o644, big_layer)).published();
+    let known = published.clone();
+    let dead = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_dead = Arc::clone(&dead);
+    let half = published.blobs[&big(&published)].len() / 2;
+    let registry = Registry::serve(&[("1", &published)], move |seen| {
+        // It breaks off in the middle, and gives nothing more.
+        let (is_big, dead) = (seen.path.contains(&big(&known)), is_dead.load(std::sync::atomic::Ordering::SeqCst));
+        let hang_up_after = if seen.headers.contains_key("range") { 0 } else { half };
+        (is_big && dead).then(|| Answer {
+            hang_up_after: Some(hang_up_after),
+            ..Answer::new(200, known.blobs[&big(&known)].clone())
+        })
+    });
+    let bed = Bed::new();
+    assert!(matches!(bed.pull(&registry, "web:1"), Err(Error::Unreachable { .. })));
+    let kept = |bed: &Bed| {
+        let entries = std::fs::read_dir(bed.folder.path().join("store/partial")).expect("a folder").flatten();
+        entries.map(|entry| entry.metadata().expect("metadata").len()).collect::<Vec<_>>()
+    };
+    assert!(kept(&bed)[0] as usize <= half && kept(&bed)[0] > 1 << 20, "{:?}", kept(&bed));
+    let length = kept(&bed)[0];
+    dead.store(false, std::sync::atomic::Ordering::SeqCst);
+    let before = registry.seen().len();
+    let pulled = bed.pull(&registry, "web:1").expect("it goes on");
+    bed.store.image(&pulled.manifest.digest).expect("an image");
+    let ranges: Vec<_> =
+        registry.seen()[before..].iter().filter_map(|seen| seen.headers.get("range").cloned()).collect();
+    assert_eq!(ranges, [format!("bytes={length}-")]);
+    assert_eq!(kept(&bed), [0u64; 0]);
+    // What was kept is as hostile as a network.
+    let digest = big(&published).replace(':', "-");
+    let other = Bed::new();
+    std::fs::write(other.folder.path().join("store/partial").join(&digest), vec![7; 2 << 20]).expect("it is written");
+    let pulled = other.pull(&registry, "web:1").expect("it begins anew");
+    other.store.image(&pulled.manifest.digest).expect("an image");
 }
 
 #[test]
