@@ -77,8 +77,17 @@ pub struct ErrorDetail {
 #[serde(default)]
 pub struct Aux {
     /// An image's id.
-    #[serde(rename = "ID")]
+    #[serde(rename = "ID", skip_serializing_if = "String::is_empty")]
     pub id: String,
+    /// The tag that was pushed.
+    #[serde(rename = "Tag", skip_serializing_if = "String::is_empty")]
+    pub tag: String,
+    /// The digest that its registry knows it by.
+    #[serde(rename = "Digest", skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Bytes of its manifest.
+    #[serde(rename = "Size", skip_serializing_if = "is_zero")]
+    pub size: u64,
 }
 
 impl ProgressLine {

@@ -1,8 +1,10 @@
-//! What this user knows for a registry, from where Docker's CLI keeps it: `~/.docker/config.json` and its helpers.
+//! What this user knows for a registry, where Docker's CLI keeps it: `~/.docker/config.json` and its helpers.
 //!
 //! A helper for the registry (`credHelpers`) goes before the one for all (`credsStore`), and both before the file's own
 //! `auths`. Helpers are programs `docker-credential-NAME`, asked `get` with the registry on standard input (the protocol of
 //! docker-credential-helpers). Nothing secret is printed, kept or passed on a command line.
+
+mod keep;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,15 +12,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use atoll_api::docker::RegistryAuth;
-use atoll_oci::reference::DEFAULT_REGISTRY;
+use atoll_api::docker::{RegistryAuth, registry_key, registry_of};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// What the default registry is called in the file.
-const DEFAULT_KEY: &str = "https://index.docker.io/v1/";
 /// How long a helper may take: it may ask its user.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of a helper's answer.
@@ -29,6 +29,8 @@ const SAID_MAX: usize = 300;
 const TOKEN_USER: &str = "<token>";
 /// What helpers say when they know nothing.
 const NOT_FOUND: &str = "credentials not found";
+
+pub(crate) use keep::{forget, keep};
 
 /// The part of `config.json` that is about registries.
 #[derive(Default, Deserialize)]
@@ -66,16 +68,22 @@ struct Answer {
 /// When the file cannot be read or a helper fails.
 pub(crate) async fn of(registry: &str) -> Result<RegistryAuth> {
     let Some(path) = file() else { return Ok(RegistryAuth::default()) };
-    let text = match std::fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryAuth::default()),
+    let Some(config) = read::<Config>(&path)? else { return Ok(RegistryAuth::default()) };
+    find(&config, registry).await.with_context(|| format!("finding credentials for {registry} ({})", path.display()))
+}
+
+/// The file's content; `None` where there is none.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         other => other.with_context(|| format!("reading {}", path.display()))?,
     };
     // Where, not what: the parser's own words quote the value, which may be a secret.
-    let config: Config = serde_json::from_str(&text).map_err(|error| {
+    let parsed = serde_json::from_str(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         anyhow::anyhow!("{} is no configuration of Docker's: see line {line}, column {column}", path.display())
-    })?;
-    find(&config, registry).await.with_context(|| format!("finding credentials for {registry} ({})", path.display()))
+    });
+    parsed.map(Some)
 }
 
 fn file() -> Option<PathBuf> {
@@ -85,16 +93,13 @@ fn file() -> Option<PathBuf> {
 }
 
 async fn find(config: &Config, registry: &str) -> Result<RegistryAuth> {
-    let key = if registry == DEFAULT_REGISTRY { DEFAULT_KEY } else { registry };
-    let helpers = config.helpers.iter().flatten();
-    let own = helpers.filter(|(known, _)| is_about(known, registry)).map(|(_, helper)| helper).next();
-    // An empty name says that the file itself is meant.
-    if let Some(helper) = own.or(config.store.as_ref()).filter(|name| !name.is_empty()) {
+    let key = registry_key(registry);
+    if let Some(helper) = helper(config, registry) {
         return ask(helper, key).await;
     }
     let auths = || config.auths.iter().flatten();
     let exact = auths().find(|(known, _)| *known == key);
-    let Some((_, auth)) = exact.or_else(|| auths().find(|(known, _)| is_about(known, registry))) else {
+    let Some((_, auth)) = exact.or_else(|| auths().find(|(known, _)| registry_of(known) == registry)) else {
         return Ok(RegistryAuth::default());
     };
     let (mut username, mut password) = (auth.username.clone(), auth.password.clone());
@@ -115,20 +120,34 @@ async fn find(config: &Config, registry: &str) -> Result<RegistryAuth> {
     })
 }
 
-/// Whether a key of the file, which may be an address, is about a registry.
-fn is_about(key: &str, registry: &str) -> bool {
-    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
-    let host = rest.split('/').next().unwrap_or(rest);
-    host == registry || (registry == DEFAULT_REGISTRY && matches!(host, "index.docker.io" | "registry-1.docker.io"))
+/// The helper for a registry, if it has one.
+fn helper<'a>(config: &'a Config, registry: &str) -> Option<&'a String> {
+    let helpers = config.helpers.iter().flatten();
+    let own = helpers.filter(|(known, _)| registry_of(known) == registry).map(|(_, helper)| helper).next();
+    // An empty name says that the file itself is meant.
+    own.or(config.store.as_ref()).filter(|name| !name.is_empty())
 }
 
 async fn ask(helper: &str, key: &str) -> Result<RegistryAuth> {
+    let Some(answer) = converse(helper, "get", key.as_bytes()).await? else { return Ok(RegistryAuth::default()) };
+    let Answer { username, secret } =
+        serde_json::from_slice(&answer).map_err(|_| anyhow::anyhow!("the helper {helper} gave no credentials"))?;
+    let server_address = key.to_owned();
+    Ok(if username == TOKEN_USER {
+        RegistryAuth { identity_token: secret, server_address, ..RegistryAuth::default() }
+    } else {
+        RegistryAuth { username, password: secret, server_address, ..RegistryAuth::default() }
+    })
+}
+
+/// Tells a helper something; its answer, or `None` where it knows nothing of that registry.
+async fn converse(helper: &str, verb: &str, input: &[u8]) -> Result<Option<Vec<u8>>> {
     if helper.contains(['/', '\0']) {
         bail!("the credential helper {helper:?} must be a plain name");
     }
     let program = format!("docker-credential-{helper}");
     let mut child = tokio::process::Command::new(&program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -140,7 +159,7 @@ async fn ask(helper: &str, key: &str) -> Result<RegistryAuth> {
     };
     let conversation = async {
         // A helper that answers without listening is no error.
-        drop(stdin.write_all(key.as_bytes()).await);
+        drop(stdin.write_all(input).await);
         drop(stdin);
         let mut answer = Vec::new();
         stdout.take(ANSWER_MAX).read_to_end(&mut answer).await?;
@@ -152,19 +171,12 @@ async fn ask(helper: &str, key: &str) -> Result<RegistryAuth> {
     if !status.success() {
         let said = String::from_utf8_lossy(&answer);
         if said.contains(NOT_FOUND) {
-            return Ok(RegistryAuth::default());
+            return Ok(None);
         }
         let said: String = said.chars().filter(|letter| !letter.is_control()).take(SAID_MAX).collect();
         bail!("{program} failed: {}", said.trim());
     }
-    let Answer { username, secret } =
-        serde_json::from_slice(&answer).map_err(|_| anyhow::anyhow!("{program} gave no credentials"))?;
-    let server_address = key.to_owned();
-    Ok(if username == TOKEN_USER {
-        RegistryAuth { identity_token: secret, server_address, ..RegistryAuth::default() }
-    } else {
-        RegistryAuth { username, password: secret, server_address, ..RegistryAuth::default() }
-    })
+    Ok(Some(answer))
 }
 
 #[cfg(test)]

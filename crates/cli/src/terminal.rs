@@ -1,10 +1,10 @@
 //! This program's own terminal: raw while a workload's terminal is coupled to it, and always put back.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// How the terminal was before it was made raw; one per process, so that a panic can put it back too.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
@@ -44,6 +44,29 @@ impl Drop for Raw {
     fn drop(&mut self) {
         restore();
     }
+}
+
+/// Asks the user for a line, its letters shown or not; `None` where standard input is no terminal.
+pub(crate) fn ask(question: &str, shown: bool) -> std::io::Result<Option<String>> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(None);
+    }
+    std::io::stderr().write_all(question.as_bytes())?;
+    let before = tcgetattr(&stdin)?;
+    if !shown {
+        let mut silent = before.clone();
+        silent.local_modes -= LocalModes::ECHO;
+        tcsetattr(&stdin, OptionalActions::Drain, &silent)?;
+    }
+    let mut line = String::new();
+    let read = stdin.read_line(&mut line);
+    if !shown {
+        tcsetattr(&stdin, OptionalActions::Drain, &before)?;
+        std::io::stderr().write_all(b"\n")?;
+    }
+    read?;
+    Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 /// Lines and columns of the terminal on standard output, or else on standard input.

@@ -54,6 +54,7 @@ impl From<atoll_engine::Error> for Refusal {
             Kind::Invalid => StatusCode::BAD_REQUEST,
             Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Kind::NotModified => StatusCode::NOT_MODIFIED,
+            Kind::Unauthorized => StatusCode::UNAUTHORIZED,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, sentence(&error))

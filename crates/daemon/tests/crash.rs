@@ -26,6 +26,11 @@ const STORE: [&str; 12] = [
     "store.root.removing",
 ];
 
+/// What is pushed.
+fn pushed(registry: &Registry) -> String {
+    format!("{}/pushed:1", registry.name())
+}
+
 /// The image that is pulled.
 fn remote(registry: &Registry) -> String {
     format!("{}/remote:1", registry.name())
@@ -49,11 +54,13 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
         ("tag", "tag.before-dangling") => own(&[&["tag", IMAGE, OTHER]]),
         ("tag", _) => own(&[&["tag", IMAGE, "tagged:1"]]),
         ("rmi", _) => own(&[&["rmi", OTHER]]),
+        ("image-prune", _) => own(&[&["image", "prune", "-af"]]),
         ("load", _) => own(&[&["load", "-i", &other_archive(host)]]),
         ("store", "store.import.spooled") => own(&[&["load", "-i", &other_archive(host)]]),
         ("store", "store.root.before" | "store.root.renamed") => own(&[&["create", "--name", "web", IMAGE, "true"]]),
         ("store", "store.root.removing") => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),
         ("pull" | "store", _) => own(&[&["pull", &remote(registry)]]),
+        ("push", _) => own(&[&["tag", OTHER, &pushed(registry)], &["push", &pushed(registry)]]),
         ("volume-remove", _) => own(&[&["volume", "create", "data"], &["volume", "rm", "data"]]),
         _ => None,
     }
@@ -75,6 +82,7 @@ fn check(host: &mut TempHost, registry: &Registry, point: &str) -> bool {
     host.ok(&["load", "-i", &other_archive(host)]);
     // It is not there but where the last point came after its name.
     drop(host.atoll(&["rmi", &remote(registry)]));
+    drop(host.atoll(&["rmi", &pushed(registry)]));
     host.kill_daemon().expect("it ran");
     host.start_daemon(&[("ATOLL_FAILPOINT", point)]).expect("it starts with a failpoint");
     let daemon = host.daemon_pid().expect("it runs");

@@ -18,6 +18,8 @@ pub enum Kind {
     Unsupported,
     /// It is so already.
     NotModified,
+    /// Credentials that are not taken.
+    Unauthorized,
     /// Something of the host failed.
     Internal,
 }
@@ -83,7 +85,10 @@ pub enum Error {
     /// Making a base image failed.
     #[error("{0}")]
     Bootstrap(#[from] atoll_debian::Error),
-    /// An image did not come from its registry.
+    /// A registry refuses credentials.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// An image did not come from its registry, or did not get there.
     #[error("{0}")]
     Registry(#[from] atoll_registry::Error),
     /// The metadata could not be read or written.
@@ -109,6 +114,7 @@ impl Error {
             Self::NameTaken { .. } | Self::Refused { .. } | Self::InUse(_) => Kind::Conflict,
             Self::NotModified => Kind::NotModified,
             Self::Unsupported(_) => Kind::Unsupported,
+            Self::Unauthorized(_) => Kind::Unauthorized,
             Self::Driver(error) => match error.kind() {
                 runtime::ErrorKind::Invalid => Kind::Invalid,
                 runtime::ErrorKind::Unsupported => Kind::Unsupported,

@@ -3,7 +3,7 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 24] = [
+pub const FAILPOINTS: [&str; 27] = [
     "bootstrap.before-name",
     "create.after-record",
     "create.after-root",
@@ -11,10 +11,13 @@ pub const FAILPOINTS: [&str; 24] = [
     "create.before-record",
     "exit.after-record",
     "exit.before-phase",
+    "image-prune.before-sweep",
+    "image-prune.before-unlink",
     "load.after-import",
     "load.after-lease",
     "pull.after-layers",
     "pull.after-name",
+    "push.before-link",
     "remove.after-record",
     "remove.after-root",
     "remove.before-record",

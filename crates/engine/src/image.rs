@@ -1,7 +1,8 @@
 //! Images of this host: which there are, what they are called, how they go.
 //!
-//! A name is a link in the store from a canonical reference to a manifest. An image whose last name was given to
-//! another keeps one that is its own digest: it is dangling, and shown without a name until somebody removes it.
+//! A name is a link in the store from a canonical reference to a manifest; manifests with the same configuration are one image,
+//! however their layers are packed. An image whose last name was given to another keeps one that is its own digest: it is
+//! dangling, and shown without a name until somebody removes it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -75,10 +76,17 @@ impl Engine {
     pub async fn image(&self, name: &str) -> Result<ImageView, Error> {
         let engine = self.clone();
         let name = name.to_owned();
-        host::blocking(move || engine.find_image(&name)).await
+        host::blocking(move || {
+            let mut image = engine.find_image(&name)?;
+            // It was found by one of its names.
+            let links = engine.links_to(&image.id)?;
+            (image.names, image.digests) = called(&links);
+            Ok(image)
+        })
+        .await
     }
 
-    fn read_images(&self) -> Result<Vec<ImageView>, Error> {
+    pub(crate) fn read_images(&self) -> Result<Vec<ImageView>, Error> {
         let mut links: BTreeMap<Digest, Vec<(String, Descriptor)>> = BTreeMap::new();
         for (name, target) in self.shared.store.links()? {
             match self.manifest_of(&target) {
@@ -86,10 +94,16 @@ impl Engine {
                 Err(error) => tracing::warn!(%error, name, "an image that cannot be read"),
             }
         }
-        let mut images = Vec::new();
+        let mut images: Vec<ImageView> = Vec::new();
         for (manifest, links) in links {
             match self.view_image(&manifest, &links) {
-                Ok(image) => images.push(image),
+                Ok(image) => match images.iter_mut().find(|other| other.id == image.id) {
+                    Some(same) => {
+                        same.names.extend(image.names);
+                        same.digests.extend(image.digests);
+                    }
+                    None => images.push(image),
+                },
                 Err(error) => tracing::warn!(%error, digest = %manifest, "an image that cannot be read"),
             }
         }
@@ -102,27 +116,21 @@ impl Engine {
         Ok(self.shared.store.select(target, &Platform::host())?)
     }
 
-    /// The names of the image with this manifest, and what they point at.
-    fn links_to(&self, manifest: &Digest) -> Result<Vec<(String, Descriptor)>, Error> {
-        let leads = |target: &Descriptor| {
-            target.digest == *manifest || self.manifest_of(target).is_ok_and(|found| found.digest == *manifest)
-        };
+    /// The names of the image with this id, and what they point at.
+    pub(crate) fn links_to(&self, id: &Digest) -> Result<Vec<(String, Descriptor)>, Error> {
+        let leads = |target: &Descriptor| self.id_of(target).is_ok_and(|found| found == *id);
         Ok(self.shared.store.links()?.into_iter().filter(|(_, target)| leads(target)).collect())
+    }
+
+    /// The id of the image that a name stands for.
+    fn id_of(&self, target: &Descriptor) -> Result<Digest, Error> {
+        Ok(self.shared.store.image(&self.manifest_of(target)?.digest)?.config_digest)
     }
 
     fn view_image(&self, manifest: &Digest, links: &[(String, Descriptor)]) -> Result<ImageView, Error> {
         let image = self.shared.store.image(manifest)?;
         let layers: Vec<_> = image.layers.iter().map(|layer| (layer.diff_id.clone(), layer.size)).collect();
-        let (mut names, mut digests) = (Vec::new(), Vec::new());
-        for (name, target) in links {
-            // A digest stands in for the name of an image that has none.
-            if let (Err(_), Ok(reference)) = (name.parse::<Digest>(), Reference::parse(name)) {
-                digests.push(reference.with_digest(target.digest.clone()));
-                names.extend(Some(reference).filter(|reference| reference.digest().is_none()));
-            }
-        }
-        digests.sort();
-        digests.dedup();
+        let (names, digests) = called(links);
         Ok(ImageView {
             id: image.config_digest,
             manifest: image.descriptor,
@@ -191,7 +199,9 @@ impl Engine {
         if let Some(old) = store.resolve(&name)?
             && old.digest != target.digest
             && let Ok(manifest) = self.manifest_of(&old)
-            && self.links_to(&manifest.digest)?.len() == 1
+            && let Ok(id) = self.id_of(&old)
+            && self.links_to(&id)?.len() == 1
+            && self.id_of(target)? != id
         {
             failpoint::hit("tag.before-dangling");
             store.link(&manifest.digest.to_string(), &manifest)?;
@@ -215,11 +225,11 @@ impl Engine {
 
     fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
         let found = self.find_image(name)?;
-        let links: Vec<String> = self.links_to(&found.manifest.digest)?.into_iter().map(|(link, _)| link).collect();
+        let links: Vec<String> = self.links_to(&found.id)?.into_iter().map(|(link, _)| link).collect();
         let by_name = Reference::parse(name).ok().map(|reference| reference.to_string());
         let named = by_name.filter(|by_name| links.contains(by_name));
         let going = match &named {
-            Some(named) => vec![named.clone()],
+            Some(named) => with_digests(named, &links),
             None if links.len() > 1 && !force => {
                 return Err(Error::InUse(format!(
                     "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
@@ -253,9 +263,7 @@ impl Engine {
     }
 
     fn check_unused(&self, name: &str, image: &ImageView, force: bool, by_name: bool) -> Result<(), Error> {
-        let Some(user) =
-            self.entries().into_iter().find(|entry| entry.workload().image.manifest == image.manifest.digest)
-        else {
+        let Some(user) = self.entries().into_iter().find(|entry| entry.workload().image.id == image.id) else {
             return Ok(());
         };
         let live = user.phase().is_live();
@@ -278,8 +286,8 @@ impl Engine {
         }))
     }
 
-    /// Deletes what no name, workload or lease needs.
-    pub(crate) fn sweep(&self) -> Result<(), Error> {
+    /// Deletes what no name, workload or lease needs; how many bytes that were.
+    pub(crate) fn sweep(&self) -> Result<u64, Error> {
         let mut keep = HashSet::new();
         for entry in self.entries() {
             keep.insert(entry.workload().image.manifest.clone());
@@ -287,7 +295,7 @@ impl Engine {
         let keep: Vec<_> = keep.into_iter().collect();
         let swept = self.shared.store.sweep(&keep)?;
         tracing::debug!(?swept, "swept the store");
-        Ok(())
+        Ok(swept.bytes)
     }
 
     /// Takes in the images of an archive that `docker save` or an OCI tool wrote; returns what they are called now.
@@ -327,6 +335,37 @@ impl Engine {
         let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         self.shared.events.emit(EventKind::Image, action, &id.to_string(), attributes);
     }
+}
+
+/// What links say of an image: its names with tags, and the digests that it is known by.
+fn called(links: &[(String, Descriptor)]) -> (Vec<Reference>, Vec<Reference>) {
+    let (mut names, mut digests) = (Vec::new(), Vec::new());
+    for (name, target) in links {
+        // A digest stands in for the name of an image that has none.
+        if let (Err(_), Ok(reference)) = (name.parse::<Digest>(), Reference::parse(name)) {
+            // An image that was pushed in another packing has a name with the digest that it has there.
+            let digest = reference.digest().unwrap_or(&target.digest).clone();
+            digests.push(reference.with_digest(digest));
+            names.extend(Some(reference).filter(|reference| reference.digest().is_none()));
+        }
+    }
+    digests.sort();
+    digests.dedup();
+    (names, digests)
+}
+
+/// A name that goes, and with a repository's last tag the digests that it is known by there.
+fn with_digests(named: &str, links: &[String]) -> Vec<String> {
+    let parsed = |link: &str| Reference::parse(link).ok().filter(|_| link.parse::<Digest>().is_err());
+    let mut going = vec![named.to_owned()];
+    let Some(own) = parsed(named).filter(|own| own.digest().is_none()) else { return going };
+    let others = || links.iter().filter(|link| *link != named);
+    let of_repository = |link: &&String| parsed(link).is_some_and(|other| other.name() == own.name());
+    let is_pinned = |link: &&String| parsed(link).is_some_and(|other| other.digest().is_some());
+    if others().filter(of_repository).all(|link| is_pinned(&link)) {
+        going.extend(others().filter(of_repository).cloned());
+    }
+    going
 }
 
 fn load_event(step: atoll_store::Progress) -> ProgressEvent {

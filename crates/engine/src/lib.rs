@@ -22,10 +22,13 @@ mod host;
 mod image;
 mod life;
 mod log;
+mod manifests;
 mod merge;
 mod mounts;
 mod network;
+mod prune;
 mod pull;
+mod push;
 mod recover;
 mod remove;
 mod settings;
@@ -44,8 +47,10 @@ pub use exec::{ExecDraft, ExecView};
 pub use failpoints::FAILPOINTS;
 pub use image::{ImageView, Progress, ProgressEvent, Removal};
 pub use log::{LogLine, LogQuery, LogStream};
+pub use manifests::{ManifestKind, ManifestView};
 pub use network::{Endpoint, NetworkView};
 pub use pull::{PullRequest, PulledImage};
+pub use push::{PushRequest, PushedImage};
 pub use recover::live_processes;
 pub use runtime::{Chunk, ProcessRecord, Size, Stream};
 pub use settings::{LogLimits, Settings};
@@ -54,7 +59,7 @@ pub use volume::VolumeView;
 pub use workload::Created;
 
 pub use atoll_debian::UnknownVariant;
-pub use atoll_registry::{Credentials, Registries};
+pub use atoll_registry::{Credentials, Described, Registries};
 
 use atoll_runtime_drivers as runtime;
 

@@ -67,6 +67,11 @@ impl Engine {
         let before = self.shared.store.resolve(&name.to_string())?;
         self.name_image(name, &pulled.target)?;
         failpoint::hit("pull.after-name");
+        // What was pushed from here in another packing came back as the registry has it: that is what its digest names now.
+        let pinned = name.with_digest(pulled.target.digest.clone()).to_string();
+        if name.digest().is_none() && self.shared.store.resolve(&pinned)?.is_some_and(|old| old != pulled.target) {
+            self.shared.store.unlink(&pinned)?;
+        }
         let image = self.find_image(&name.to_string())?;
         self.say_image("pull", &image.id, &name.familiar());
         let newer = before.is_none_or(|before| before.digest != pulled.target.digest);

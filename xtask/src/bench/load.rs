@@ -68,7 +68,7 @@ pub(super) fn bench(rounds: u32) -> Result<Table> {
 
 /// Writes the image's archive; the paths of its packed layers.
 fn write(archive: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
-    let layers = (0..LAYERS).map(layer);
+    let layers = (0..LAYERS).map(|seed| layer(seed, LAYER_BYTES));
     let image = layers.fold(Image::new(), Image::layer);
     let published = image.published();
     let mut paths = Vec::new();
@@ -82,8 +82,8 @@ fn write(archive: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Text that packs as well as programs do: to about a third.
-fn layer(seed: u64) -> Layer {
+/// A layer of `bytes` bytes of text that packs as well as programs do: to about a third.
+pub(super) fn layer(seed: u64, bytes: usize) -> Layer {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -92,12 +92,12 @@ fn layer(seed: u64) -> Layer {
         state
     };
     (0..FILES).fold(Layer::new().folder(&format!("d{seed}")), |layer, file| {
-        let mut bytes = Vec::with_capacity(LAYER_BYTES / FILES + 16);
-        while bytes.len() < LAYER_BYTES / FILES {
+        let mut content = Vec::with_capacity(bytes / FILES + 16);
+        while content.len() < bytes / FILES {
             let word = next();
-            bytes.extend_from_slice(&word.to_le_bytes()[..4]);
-            bytes.extend_from_slice(if word & 1 == 0 { b"some more " } else { b"of the same" });
+            content.extend_from_slice(&word.to_le_bytes()[..4]);
+            content.extend_from_slice(if word & 1 == 0 { b"some more " } else { b"of the same" });
         }
-        layer.file(&format!("d{seed}/f{file}"), 0o644, bytes)
+        layer.file(&format!("d{seed}/f{file}"), 0o644, content)
     })
 }

@@ -8,6 +8,7 @@ mod load;
 mod measure;
 mod memory;
 mod peers;
+mod registry;
 mod run;
 mod runtime;
 mod trace;
@@ -16,9 +17,10 @@ use anyhow::{Result, ensure};
 use atoll_testkit::{Image, Layer};
 
 use measure::Table;
+use registry::Direction;
 
 /// What can be measured.
-const ALL: [&str; 7] = ["run", "runtime", "exec", "trace", "peak", "memory", "load"];
+const ALL: [&str; 9] = ["run", "runtime", "exec", "trace", "peak", "memory", "load", "push", "pull"];
 
 /// Runs the benchmarks named, or all, each for so many rounds.
 pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
@@ -42,6 +44,11 @@ pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
     }
     if wanted("load") {
         print(&load::bench(rounds.div_ceil(10))?);
+    }
+    for (name, direction) in [("push", Direction::Push), ("pull", Direction::Pull)] {
+        if wanted(name) {
+            registry::bench(direction, rounds.div_ceil(10))?.iter().for_each(print);
+        }
     }
     Ok(())
 }

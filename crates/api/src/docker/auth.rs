@@ -2,12 +2,16 @@
 //!
 //! Its value is base64url (with or without padding) of a JSON object, `AuthConfig` in the API reference.
 
+use atoll_oci::reference::DEFAULT_REGISTRY;
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::{Deserialize, Serialize};
 
 use super::bad::BadRequest;
+
+/// What the default registry is called in `config.json`.
+const DEFAULT_KEY: &str = "https://index.docker.io/v1/";
 
 /// The header.
 pub const REGISTRY_AUTH: &str = "X-Registry-Auth";
@@ -37,6 +41,34 @@ pub struct RegistryAuth {
     /// An access token, to be sent as it is.
     #[serde(rename = "registrytoken", skip_serializing_if = "String::is_empty")]
     pub registry_token: String,
+}
+
+/// The answer to `POST /auth`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[allow(missing_debug_implementations, reason = "secrets are not printed")]
+pub struct AuthAnswer {
+    /// For people.
+    pub status: String,
+    /// A token to keep in place of the password; empty where there is none.
+    pub identity_token: String,
+}
+
+/// What a registry (host with an optional port) is called in `config.json` and `serveraddress`: the default one has an address
+/// from before it was one among many.
+#[must_use]
+pub fn registry_key(registry: &str) -> &str {
+    if registry == DEFAULT_REGISTRY { DEFAULT_KEY } else { registry }
+}
+
+/// The registry that a key of `config.json` or a `serveraddress`, which may be an address, is about.
+#[must_use]
+pub fn registry_of(key: &str) -> &str {
+    let rest = key.split_once("://").map_or(key, |(_, rest)| rest);
+    match rest.split('/').next().unwrap_or(rest) {
+        "" | "index.docker.io" | "registry-1.docker.io" => DEFAULT_REGISTRY,
+        host => host,
+    }
 }
 
 impl RegistryAuth {

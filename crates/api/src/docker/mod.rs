@@ -30,7 +30,7 @@ mod system;
 mod time;
 mod volume;
 
-pub use auth::{REGISTRY_AUTH, RegistryAuth};
+pub use auth::{AuthAnswer, REGISTRY_AUTH, RegistryAuth, registry_key, registry_of};
 pub use bad::{BadRequest, ErrorBody, parse};
 pub use config::{
     BindOptions, CreateRequest, CreateResponse, DeviceMapping, HostConfig, MountRequest, StrSlice, TmpfsOptions,
@@ -47,13 +47,17 @@ pub use exec::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecProcess, 
 pub use filters::{Filters, InvalidFilter, check_pattern};
 pub use frame::{FrameDecoder, FrameError, HEADER_LENGTH, STDERR, STDIN, STDOUT, header};
 pub use human::{duration, size};
-pub use image::{DeleteItem, HistoryItem, ImageConfigView, ImageInspect, ImageSummary, Metadata, RootFs};
+pub use image::{
+    DeleteItem, DistributionDescriptor, DistributionInspect, DistributionPlatform, HistoryItem, ImageConfigView,
+    ImageInspect, ImagePruned, ImageSummary, ManifestAttestation, ManifestImage, ManifestSize, ManifestSummary,
+    Metadata, RootFs, UnpackedSize,
+};
 pub use ports::PortMap;
 pub use system::{
     Component, DiskUsage, EventActor, EventMessage, EventQuery, Info, Ipam, NetworkInspect, Plugins, Runtime, Version,
     event_message, matches_event,
 };
-pub use time::{InvalidTime, fixed_rfc3339, parse_rfc3339, parse_time, rfc3339};
+pub use time::{InvalidTime, fixed_rfc3339, parse_past, parse_rfc3339, parse_time, rfc3339};
 pub use volume::{VolumeCreateRequest, VolumeList, VolumeUsage, VolumeView};
 
 /// The newest version that is spoken.

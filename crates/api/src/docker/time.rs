@@ -57,6 +57,31 @@ pub fn parse_time(text: &str) -> Result<Option<Timestamp>, InvalidTime> {
     Ok(Some(Timestamp(total)))
 }
 
+/// A time in a filter: as [`parse_time`] has it, or so long before `now`, as Go writes durations (`24h`, `1h30m`).
+///
+/// # Errors
+/// [`InvalidTime`] with the text.
+pub fn parse_past(text: &str, now: Timestamp) -> Result<Timestamp, InvalidTime> {
+    let before = go_nanoseconds(text).and_then(|length| now.0.checked_sub(length)).map(Timestamp);
+    let moment = before.map_or_else(|| parse_time(text), |moment| Ok(Some(moment)))?;
+    moment.ok_or_else(|| InvalidTime(text.to_owned()))
+}
+
+/// The nanoseconds of a duration as Go writes it, without a fraction.
+fn go_nanoseconds(text: &str) -> Option<i64> {
+    const UNITS: [(&str, i64); 6] =
+        [("ns", 1), ("us", 1000), ("ms", 1_000_000), ("s", NANOS), ("m", 60 * NANOS), ("h", 3600 * NANOS)];
+    let (mut rest, mut total) = (text, 0i64);
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(*nanos)?)?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
 fn moment(at: Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_nanosecond(i128::from(at.0)).expect("64 bits of nanoseconds are the years 1677 to 2262")
 }
@@ -78,6 +103,22 @@ mod tests {
         check(1_700_000_000_000_000_001, "2023-11-14T22:13:20.000000001Z");
         check(i64::MAX, "2262-04-11T23:47:16.854775807Z");
         assert_eq!(fixed_rfc3339(Timestamp(1_700_000_000_120_000_000)), "2023-11-14T22:13:20.120000000Z");
+    }
+
+    #[test]
+    fn filters_say_how_long_ago() {
+        let now = Timestamp(1_700_000_000_000_000_000);
+        let check = |text: &str, seconds: i64| {
+            assert_eq!(parse_past(text, now), Ok(Timestamp(seconds * NANOS)), "{text}");
+        };
+        check("24h", 1_700_000_000 - 86_400);
+        check("1h30m5s", 1_700_000_000 - 5405);
+        check("500ms500ms", 1_700_000_000 - 1);
+        check("1600000000", 1_600_000_000);
+        for bad in ["", "h", "5", "24x", "1h-5m", "99999999999999h", "0"] {
+            let kept = bad == "5";
+            assert_eq!(parse_past(bad, now).is_ok(), kept, "{bad}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use super::InspectArgs;
 pub(crate) enum ImageVerb {
     /// Get an image from a registry
     Pull(PullArgs),
+    /// Put an image into a registry
+    Push(PushArgs),
     /// Take in images from an archive
     Load(LoadArgs),
     /// Give an image another name
@@ -30,6 +32,8 @@ pub(crate) enum ImageCommand {
     /// Take images away
     #[command(visible_alias = "remove")]
     Rm(RmiArgs),
+    /// Take away images that nothing uses
+    Prune(ImagePruneArgs),
     /// Everything that is known of images
     Inspect(InspectArgs),
 }
@@ -116,6 +120,67 @@ pub(crate) struct PullArgs {
     pub(crate) quiet: bool,
     /// The image, with a tag or a digest
     pub(crate) image: String,
+}
+
+/// Flags of `push`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll push registry.example:5000/team/web:1\n  atoll push -a registry.example:5000/team/web"
+)]
+pub(crate) struct PushArgs {
+    /// All tags of the repository
+    #[arg(short, long)]
+    pub(crate) all_tags: bool,
+    /// Of an image for several platforms only this one's, such as linux/arm64
+    #[arg(long)]
+    pub(crate) platform: Option<String>,
+    /// No progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// The image; its registry is part of its name
+    pub(crate) image: String,
+}
+
+/// Flags of `login`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll login registry.example:5000\n  atoll login -u me --password-stdin registry.example <secret"
+)]
+pub(crate) struct LoginArgs {
+    /// Name
+    #[arg(short, long)]
+    pub(crate) username: Option<String>,
+    /// Password; others can see it, use --password-stdin
+    #[arg(short, long, conflicts_with = "password_stdin")]
+    pub(crate) password: Option<String>,
+    /// Take the password from standard input
+    #[arg(long, requires = "username")]
+    pub(crate) password_stdin: bool,
+    /// The registry; docker.io without one
+    pub(crate) server: Option<String>,
+}
+
+/// Flags of `logout`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll logout registry.example:5000")]
+pub(crate) struct LogoutArgs {
+    /// The registry; docker.io without one
+    pub(crate) server: Option<String>,
+}
+
+/// Flags of `image prune`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll image prune\n  atoll image prune -a --filter until=240h")]
+pub(crate) struct ImagePruneArgs {
+    /// Not just those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Only those that fit, such as until=24h, label=old, label!=keep
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
 }
 
 /// Flags of `load`.

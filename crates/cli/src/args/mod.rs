@@ -12,7 +12,8 @@ pub(crate) use container::{
 };
 pub(crate) use create::{CreateArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, TrustArgs};
 pub(crate) use image::{
-    BootstrapArgs, HistoryArgs, ImageCommand, ImageVerb, ImagesArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant,
+    BootstrapArgs, HistoryArgs, ImageCommand, ImagePruneArgs, ImageVerb, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs,
+    PullArgs, PushArgs, RmiArgs, TagArgs, Variant,
 };
 pub(crate) use system::{
     DfArgs, EventsArgs, FormatArgs, SystemCommand, SystemVerb, VolumeCommand, VolumeCreateArgs, VolumeListArgs,
@@ -93,6 +94,10 @@ pub(crate) enum Command {
     Images(ImagesArgs),
     /// Take images away
     Rmi(RmiArgs),
+    /// Show and keep a name and a password for a registry
+    Login(LoginArgs),
+    /// Forget them
+    Logout(LogoutArgs),
     /// Volumes: make, list, remove
     #[command(subcommand, after_help = "Examples:\n  atoll volume create data\n  atoll volume rm data")]
     Volume(VolumeCommand),

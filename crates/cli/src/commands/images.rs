@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, bail};
 use atoll_api::atoll::BootstrapRequest;
-use atoll_api::docker::{DeleteItem, REGISTRY_AUTH};
+use atoll_api::docker::{DeleteItem, ImagePruned, REGISTRY_AUTH, size};
 use atoll_client::{escape, with_query};
 use atoll_oci::Reference;
 
 use super::{Daemon, complain, say};
-use crate::args::{BootstrapArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant};
-use crate::credentials;
+use crate::args::{BootstrapArgs, ImagePruneArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant};
 use crate::output::progress;
+use crate::{credentials, terminal};
 
 /// `image bootstrap`.
 pub(crate) async fn bootstrap(daemon: Daemon, args: BootstrapArgs) -> Result<u8> {
@@ -94,6 +94,29 @@ pub(crate) async fn tag(daemon: Daemon, args: TagArgs) -> Result<u8> {
     };
     let path = format!("/images/{}/tag", escape(&args.source));
     daemon.order(&with_query(&path, &[("repo", repository), ("tag", tag)])).await?;
+    Ok(0)
+}
+
+/// `image prune`.
+pub(crate) async fn prune(daemon: Daemon, args: ImagePruneArgs) -> Result<u8> {
+    if !args.force {
+        let what = if args.all { "all images that no container uses" } else { "all images without a name" };
+        let question = format!("This takes away {what}. Go on? [y/N] ");
+        let answer = terminal::ask(&question, true)?.context("no terminal to ask on: give --force")?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(crate::ERROR);
+        }
+    }
+    let mut texts = args.filter;
+    texts.extend(args.all.then(|| "dangling=false".to_owned()));
+    let filters = super::lists::filters(&texts)?;
+    let path = with_query("/images/prune", &[("filters", filters.as_str())]);
+    let pruned: ImagePruned = daemon.post(&path, &serde_json::json!({})).await?;
+    for item in pruned.images_deleted.unwrap_or_default() {
+        item.untagged.map_or(Ok(()), |name| say(format!("Untagged: {name}")))?;
+        item.deleted.map_or(Ok(()), |id| say(format!("Deleted: {id}")))?;
+    }
+    say(format!("Total reclaimed space: {}", size(pruned.space_reclaimed)))?;
     Ok(0)
 }
 

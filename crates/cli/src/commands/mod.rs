@@ -5,6 +5,7 @@ mod exec;
 mod images;
 mod lists;
 mod logs;
+mod registry;
 mod run;
 mod system;
 mod volumes;
@@ -48,11 +49,14 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Image(verb) => image(daemon()?, verb).await,
         Command::Images(args) => lists::images(daemon()?, args).await,
         Command::Rmi(args) => images::remove(daemon()?, args).await,
+        Command::Login(args) => registry::login(daemon()?, args).await,
+        Command::Logout(args) => registry::logout(args).await,
         Command::ImageNoun(command) => match command {
             ImageCommand::Verb(verb) => image(daemon()?, verb).await,
             ImageCommand::Bootstrap(args) => images::bootstrap(daemon()?, args).await,
             ImageCommand::Ls(args) => lists::images(daemon()?, args).await,
             ImageCommand::Rm(args) => images::remove(daemon()?, args).await,
+            ImageCommand::Prune(args) => images::prune(daemon()?, args).await,
             ImageCommand::Inspect(args) => lists::inspect(daemon()?, args, Some("image")).await,
         },
         Command::Volume(command) => volumes::volume(daemon()?, command).await,
@@ -91,6 +95,7 @@ async fn container(daemon: Daemon, verb: ContainerVerb) -> Result<u8> {
 async fn image(daemon: Daemon, verb: ImageVerb) -> Result<u8> {
     match verb {
         ImageVerb::Pull(args) => images::pull(daemon, args).await,
+        ImageVerb::Push(args) => registry::push(daemon, args).await,
         ImageVerb::Load(args) => images::load(daemon, args).await,
         ImageVerb::Tag(args) => images::tag(daemon, args).await,
         ImageVerb::History(args) => lists::history(daemon, args).await,
@@ -109,6 +114,12 @@ fn say(line: impl std::fmt::Display) -> Result<()> {
     use std::io::Write;
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
+}
+
+/// Prints what somebody should know although nothing went wrong.
+#[allow(clippy::print_stderr, reason = "warnings are for people, results go to standard output")]
+fn warn(text: &str) {
+    eprintln!("atoll: warning: {text}");
 }
 
 /// Prints what went wrong with one of several things, and goes on.

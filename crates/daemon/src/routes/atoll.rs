@@ -28,7 +28,10 @@ async fn bootstrap(Held(state): Held<State>, request: Request) -> Answer<Respons
     };
     progress::answer(None, move |reports| async move {
         let image = state.engine.bootstrap(request, reports).await?;
-        Ok(vec![ProgressLine { aux: Some(Aux { id: image.id.to_string() }), ..ProgressLine::default() }])
+        Ok(vec![ProgressLine {
+            aux: Some(Aux { id: image.id.to_string(), ..Aux::default() }),
+            ..ProgressLine::default()
+        }])
     })
     .await
 }

@@ -121,12 +121,11 @@ fn has_mount(mount: &atoll_model::Mount, wanted: &str) -> bool {
 /// What each workload has written, and that with what its image has, in bytes.
 pub(super) async fn sizes(state: &State) -> Answer<BTreeMap<WorkloadId, (u64, u64)>> {
     let written = state.engine.workload_sizes().await?;
-    let images: BTreeMap<_, _> =
-        state.engine.images().await?.into_iter().map(|image| (image.manifest.digest, image.size)).collect();
+    let images: BTreeMap<_, _> = state.engine.images().await?.into_iter().map(|image| (image.id, image.size)).collect();
     let size = |view: &WorkloadView| {
         let workload = &view.workload;
         let own = written.get(&workload.id).copied().unwrap_or(0);
-        (workload.id.clone(), (own, own + images.get(&workload.image.manifest).copied().unwrap_or(0)))
+        (workload.id.clone(), (own, own + images.get(&workload.image.id).copied().unwrap_or(0)))
     };
     Ok(state.engine.list().iter().map(size).collect())
 }

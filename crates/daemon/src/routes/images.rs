@@ -1,13 +1,14 @@
 //! `/images`. Names of images have slashes, so everything after the group is taken apart here.
 
 use std::io::{self, Read};
+use std::time::SystemTime;
 
 use atoll_api::atoll::ProgressLine;
-use atoll_api::docker::{self, DeleteItem, Filters, HistoryItem, ImageInspect, ImageSummary};
+use atoll_api::docker::{self, DeleteItem, Filters, HistoryItem, ImageInspect, ImagePruned, ImageSummary};
 use atoll_engine::{ImageView, Removal};
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State as Held};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -19,7 +20,9 @@ use super::{ForceQuery, State, progress};
 use crate::answer::{Answer, Refusal, is_true};
 
 /// Keys of the list's filters.
-const FILTERS: [&str; 5] = ["before", "dangling", "label", "reference", "since"];
+const FILTERS: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
+/// Keys of the filters for what is to go.
+const PRUNE_FILTERS: [&str; 4] = ["dangling", "label", "label!", "until"];
 /// Bytes of an archive that may be sent: what a layer may have unpacked.
 const ARCHIVE_MAX: u64 = 64 << 30;
 /// Pieces of an archive that wait to be read.
@@ -29,6 +32,7 @@ pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/images/json", get(list))
         .route("/images/load", post(load))
+        .route("/images/prune", post(prune))
         .route("/images/create", post(super::pull::pull))
         .route("/images/{*rest}", get(look).post(change).delete(remove))
 }
@@ -38,37 +42,78 @@ pub(super) fn routes() -> Router<State> {
 struct ListQuery {
     filters: Option<String>,
     digests: Option<String>,
+    manifests: Option<String>,
 }
 
 async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ImageSummary>>> {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
-    let dangling = filters.boolean("dangling")?;
+    let common = Common::of(&filters)?;
     let images = state.engine.images().await?;
-    let position =
-        |key: &str| filters.get(key).first().and_then(|name| images.iter().position(|image| is_called(image, name)));
-    let (before, since) = (position("before"), position("since"));
+    let before = made(&state, &filters, "before").await?;
+    let since = made(&state, &filters, "since").await?;
     let used = state.engine.list();
     let mut shown = Vec::new();
-    for (index, image) in images.iter().enumerate() {
+    for image in &images {
         let named: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();
         let fits = |pattern: &str| named.iter().any(|name| matches_reference(pattern, name));
-        let holds = dangling.is_none_or(|dangling| dangling == named.is_empty())
-            && before.is_none_or(|at| index > at)
-            && since.is_none_or(|at| index < at)
+        let holds = common.dangling.is_none_or(|dangling| dangling == named.is_empty())
+            && before.is_none_or(|moment| created(image) < moment)
+            && since.is_none_or(|moment| created(image) > moment)
             && filters.any("reference", fits)
-            && filters.labels(&image.config.config.labels);
+            && common.holds(&filters, image);
         if holds {
-            let users = used.iter().filter(|view| view.workload.image.manifest == image.manifest.digest).count();
-            shown.push(summary(image, named, users));
+            let users = used.iter().filter(|view| view.workload.image.id == image.id);
+            let users: Vec<String> = users.map(|view| view.workload.id.to_string()).collect();
+            let mut item = summary(image, named, users.len());
+            if is_true(query.manifests.as_deref()) {
+                let manifests = state.engine.manifests(&image.id).await?.into_iter();
+                item.manifests = manifests.map(|view| super::registries::manifest(view, &users)).collect();
+            }
+            shown.push(item);
         }
     }
     Ok(Json(shown))
 }
 
-fn is_called(image: &ImageView, name: &str) -> bool {
-    let hex = name.strip_prefix("sha256:").unwrap_or(name);
-    image.names.iter().any(|own| own.familiar() == name || own.familiar_name() == name)
-        || (atoll_oci::reference::is_image_id(hex) && image.id.hex().starts_with(hex))
+/// The filters that lists and prunes have in common.
+struct Common {
+    dangling: Option<bool>,
+    /// Seconds since 1970 before which an image was made.
+    until: Option<i64>,
+}
+
+impl Common {
+    fn of(filters: &Filters) -> Answer<Self> {
+        let until = match filters.get("until") {
+            [] => None,
+            [moment] => Some(docker::parse_past(moment, SystemTime::now().into())?.seconds()),
+            _ => return Err(Refusal::bad("more than one until filter specified")),
+        };
+        Ok(Self { dangling: filters.boolean("dangling")?, until })
+    }
+
+    fn holds(&self, filters: &Filters, image: &ImageView) -> bool {
+        self.until.is_none_or(|moment| created(image) < moment) && filters.labels(&image.config.config.labels)
+    }
+}
+
+/// When the image that a filter names was made.
+async fn made(state: &State, filters: &Filters, key: &str) -> Answer<Option<i64>> {
+    match filters.get(key) {
+        [] => Ok(None),
+        [name] => Ok(Some(created(&state.engine.image(name).await?))),
+        _ => Err(Refusal::bad(format!("more than one {key} filter specified"))),
+    }
+}
+
+async fn prune(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<ImagePruned>> {
+    let filters = Filters::parse(query.filters.as_deref(), &PRUNE_FILTERS)?;
+    let common = Common::of(&filters)?;
+    let all = common.dangling == Some(false);
+    let goes = move |image: &ImageView| (all || image.names.is_empty()) && common.holds(&filters, image);
+    let (removed, space_reclaimed) = state.engine.prune_images(goes).await?;
+    let items: Vec<_> = removed.into_iter().map(item).collect();
+    Ok(Json(ImagePruned { images_deleted: Some(items).filter(|items| !items.is_empty()), space_reclaimed }))
 }
 
 /// Whether a familiar name fits a pattern of `reference=`: of the name with its tag, or without; `*` is no slash.
@@ -109,6 +154,7 @@ fn summary(image: &ImageView, names: Vec<String>, users: usize) -> ImageSummary 
         shared_size: -1,
         labels: image.config.config.labels.clone(),
         containers: i64::try_from(users).unwrap_or(i64::MAX),
+        manifests: Vec::new(),
     }
 }
 
@@ -180,22 +226,27 @@ fn history(image: &ImageView) -> Vec<HistoryItem> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct TagQuery {
-    repo: String,
-    tag: String,
+pub(super) struct ChangeQuery {
+    pub(super) repo: String,
+    pub(super) tag: String,
+    pub(super) platform: String,
 }
 
 async fn change(
     Held(state): Held<State>,
     Path(rest): Path<String>,
-    Query(query): Query<TagQuery>,
-) -> Answer<StatusCode> {
+    Query(query): Query<ChangeQuery>,
+    headers: HeaderMap,
+) -> Answer<Response> {
+    if let Some(name) = rest.strip_suffix("/push") {
+        return super::registries::push(state, name, query, &headers).await;
+    }
     let Some(name) = rest.strip_suffix("/tag") else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "page not found"));
     };
     let target = if query.tag.is_empty() { query.repo } else { format!("{}:{}", query.repo, query.tag) };
     state.engine.tag(name, &target).await?;
-    Ok(StatusCode::CREATED)
+    Ok(StatusCode::CREATED.into_response())
 }
 
 async fn remove(
@@ -204,11 +255,14 @@ async fn remove(
     Query(query): Query<ForceQuery>,
 ) -> Answer<Json<Vec<DeleteItem>>> {
     let removed = state.engine.remove_image(&name, is_true(query.force.as_deref())).await?;
-    let item = |removal| match removal {
+    Ok(Json(removed.into_iter().map(item).collect()))
+}
+
+fn item(removal: Removal) -> DeleteItem {
+    match removal {
         Removal::Untagged(name) => DeleteItem { untagged: Some(name), deleted: None },
         Removal::Deleted(id) => DeleteItem { untagged: None, deleted: Some(id) },
-    };
-    Ok(Json(removed.into_iter().map(item).collect()))
+    }
 }
 
 /// The archive is read while it is received.

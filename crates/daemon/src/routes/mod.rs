@@ -7,6 +7,7 @@ mod images;
 mod networks;
 mod progress;
 mod pull;
+mod registries;
 mod streams;
 mod system;
 mod volumes;
@@ -43,6 +44,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .merge(streams::routes())
         .merge(exec::routes())
         .merge(images::routes())
+        .merge(registries::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(atoll::routes())

@@ -56,10 +56,7 @@ where
 }
 
 fn shown(event: ProgressEvent) -> ProgressLine {
-    ProgressLine {
-        id: event.id,
-        status: event.status,
-        progress: Some(ProgressDetail { current: event.current, total: event.total }),
-        ..ProgressLine::default()
-    }
+    // A line about the work as a whole has no progress.
+    let progress = (!event.id.is_empty()).then_some(ProgressDetail { current: event.current, total: event.total });
+    ProgressLine { id: event.id, status: event.status, progress, ..ProgressLine::default() }
 }

@@ -37,9 +37,7 @@ pub(super) async fn pull(
         text => Some(text.parse::<Platform>().map_err(|error| Refusal::bad(error.to_string()))?),
     };
     let name = name(&query.from_image, &query.tag)?;
-    let header = headers.get(REGISTRY_AUTH).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let request =
-        PullRequest { name: name.clone(), platform, credentials: credentials(RegistryAuth::from_header(header)?) };
+    let request = PullRequest { name: name.clone(), platform, credentials: shown(&headers)? };
     let tag = name.tag().map(ToOwned::to_owned).or_else(|| name.digest().map(ToString::to_string));
     let first = ProgressLine {
         id: tag.unwrap_or_default(),
@@ -72,7 +70,13 @@ fn name(image: &str, tag: &str) -> Answer<Reference> {
     Reference::parse(&text).map_err(|error| Refusal::bad(error.to_string()))
 }
 
-fn credentials(auth: RegistryAuth) -> Credentials {
+/// The credentials that come with a request.
+pub(super) fn shown(headers: &HeaderMap) -> Answer<Credentials> {
+    let header = headers.get(REGISTRY_AUTH).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(credentials(RegistryAuth::from_header(header)?))
+}
+
+pub(super) fn credentials(auth: RegistryAuth) -> Credentials {
     let RegistryAuth { username, password, identity_token, registry_token, .. } = auth;
     if !registry_token.is_empty() {
         Credentials::RegistryToken(registry_token)

@@ -1,4 +1,4 @@
-//! The engine itself: ping, version, facts, events, disk usage, credentials.
+//! The engine itself: ping, version, facts, events, disk usage.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -10,14 +10,14 @@ use atoll_api::docker::{
 use atoll_engine::{ImageView, VolumeView, WorkloadView};
 use atoll_model::{Phase, Timestamp};
 use axum::extract::{Query, State as Held};
-use axum::http::{StatusCode, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::{State, volumes};
-use crate::answer::{Answer, Refusal, pieces};
+use crate::answer::{Answer, pieces};
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -26,7 +26,6 @@ pub(super) fn routes() -> Router<State> {
         .route("/info", get(info))
         .route("/events", get(events))
         .route("/system/df", get(disk_usage))
-        .route("/auth", post(auth))
 }
 
 /// Also answers `HEAD`; clients read the version to speak from its headers.
@@ -169,7 +168,7 @@ async fn disk_usage(Held(state): Held<State>) -> Answer<Json<Value>> {
     let sizes = super::containers::sizes(&state).await?;
     let views = state.engine.list();
     let image = |image: &ImageView| {
-        let users = views.iter().filter(|view| view.workload.image.manifest == image.manifest.digest).count();
+        let users = views.iter().filter(|view| view.workload.image.id == image.id).count();
         let names: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();
         json!({"Id": image.id, "Size": image.size, "SharedSize": -1, "Containers": users, "RepoTags": names})
     };
@@ -197,8 +196,4 @@ async fn disk_usage(Held(state): Held<State>) -> Answer<Json<Value>> {
         "Volumes": volumes,
         "BuildCache": [],
     })))
-}
-
-async fn auth() -> Refusal {
-    Refusal::new(StatusCode::NOT_IMPLEMENTED, "logging in to a registry is not supported yet")
 }
