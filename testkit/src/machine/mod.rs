@@ -122,7 +122,7 @@ impl Machine {
 
     fn with_system(series: &str, modules: &[&str], hierarchies: &str) -> Option<Self> {
         let cmdline = format!("{hierarchies} {}", system::CMDLINE);
-        let modules = [&system::MODULES, modules].concat();
+        let modules = [&system::MODULES[..], modules].concat();
         Self::with(series, |kernel, cache| Self::prepare(kernel, Some(system::unpacked(cache)?), &modules, &cmdline))
     }
 
