@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use atoll_api::docker::{CreateRequest, HostConfig, StrSlice};
+use atoll_api::docker::{CreateRequest, HostConfig, StrSlice, ThrottleDevice, WeightDevice};
 
 use crate::args::values::{self, variable, variables};
-use crate::args::{CreateArgs, LimitArgs, PlaceArgs, ProgramArgs, TrustArgs};
+use crate::args::{CreateArgs, DeviceArgs, LimitArgs, PlaceArgs, ProgramArgs, SharingArgs, TrustArgs};
 
 /// Whether the caller's streams are coupled to the new container's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +66,10 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     host.auto_remove = args.rm;
     host.init = program.init.then_some(true);
     host.isolation = args.isolation.map(|_| "container".to_owned()).unwrap_or_default();
+    host.group_add.clone_from(&program.group_add);
     place(&args.place, host)?;
+    sharing(&args.sharing, host);
+    devices(&args.devices, host)?;
     for text in &args.place.publish {
         for (port, place) in values::publish(text)? {
             request.exposed_ports.insert(port.clone(), serde_json::json!({}));
@@ -119,21 +122,85 @@ fn place(args: &PlaceArgs, host: &mut HostConfig) -> Result<()> {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         host.tmpfs.insert(target.to_owned(), options.to_owned());
     }
-    for text in &args.device {
-        host.devices.push(values::device(text)?);
+    host.volumes_from.clone_from(&args.volumes_from);
+    for text in &args.sysctl {
+        let (name, value) = values::pair(text)?;
+        host.sysctls.insert(name, value);
+    }
+    for text in &args.annotation {
+        let (key, value) = values::pair(text)?;
+        host.annotations.insert(key, value);
     }
     host.shm_size = args.shm_size.as_deref().map_or(Ok(0), values::size)?;
     Ok(())
+}
+
+fn sharing(args: &SharingArgs, host: &mut HostConfig) {
+    let modes = &mut host.namespaces;
+    let set = |place: &mut String, mode: &Option<String>| place.clone_from(mode.as_ref().unwrap_or(&String::new()));
+    set(&mut modes.pid_mode, &args.pid);
+    set(&mut modes.ipc_mode, &args.ipc);
+    set(&mut modes.uts_mode, &args.uts);
+    set(&mut modes.userns_mode, &args.userns);
+    set(&mut modes.cgroupns_mode, &args.cgroupns);
+}
+
+fn devices(args: &DeviceArgs, host: &mut HostConfig) -> Result<()> {
+    let mut by_name = Vec::new();
+    for text in &args.device {
+        if text.starts_with('/') || !text.contains('=') {
+            host.devices.push(values::device(text)?);
+        } else {
+            by_name.push(text.clone());
+        }
+    }
+    host.device_requests.extend(values::by_name(by_name));
+    if let Some(text) = &args.gpus {
+        host.device_requests.push(values::gpus(text)?);
+    }
+    host.device_cgroup_rules.clone_from(&args.device_cgroup_rule);
+    let blkio = &mut host.blkio;
+    blkio.blkio_weight = args.blkio_weight.unwrap_or_default();
+    for text in &args.blkio_weight_device {
+        let (path, weight) = values::of_device(text, |text| text.parse().ok())?;
+        blkio.blkio_weight_device.push(WeightDevice { path, weight });
+    }
+    let bytes = |text: &str| values::size(text).ok().and_then(|bytes| u64::try_from(bytes).ok());
+    let number = |text: &str| text.parse().ok();
+    let rates: [(&[String], &mut Vec<ThrottleDevice>, &dyn Fn(&str) -> Option<u64>); 4] = [
+        (&args.device_read_bps, &mut blkio.blkio_device_read_bps, &bytes),
+        (&args.device_write_bps, &mut blkio.blkio_device_write_bps, &bytes),
+        (&args.device_read_iops, &mut blkio.blkio_device_read_iops, &number),
+        (&args.device_write_iops, &mut blkio.blkio_device_write_iops, &number),
+    ];
+    for (texts, list, parse) in rates {
+        for text in texts {
+            let (path, rate) = values::of_device(text, parse)?;
+            list.push(ThrottleDevice { path, rate });
+        }
+    }
+    Ok(())
+}
+
+/// -1 is any amount of swap.
+pub(crate) fn swap(text: Option<&str>) -> Result<i64> {
+    Ok(match text {
+        Some("-1") => -1,
+        other => other.map_or(Ok(0), values::size)?,
+    })
 }
 
 fn limits(args: &LimitArgs, host: &mut HostConfig) -> Result<()> {
     let size = |text: &Option<String>| text.as_deref().map_or(Ok(0), values::size);
     host.memory = size(&args.memory)?;
     host.memory_reservation = size(&args.memory_reservation)?;
-    host.memory_swap = match args.memory_swap.as_deref() {
-        Some("-1") => -1,
-        other => other.map_or(Ok(0), values::size)?,
-    };
+    host.memory_swap = swap(args.memory_swap.as_deref())?;
+    host.memory_swappiness = args.memory_swappiness;
+    host.oom_kill_disable = args.oom_kill_disable.then_some(true);
+    host.oom_score_adj = args.oom_score_adj.unwrap_or_default();
+    host.cpu_realtime_period = args.cpu_rt_period.unwrap_or_default();
+    host.cpu_realtime_runtime = args.cpu_rt_runtime.unwrap_or_default();
+    args.cgroup_parent.clone().unwrap_or_default().clone_into(&mut host.cgroup_parent);
     host.nano_cpus = args.cpus.as_deref().map_or(Ok(0), values::nano_cpus)?;
     host.cpu_shares = args.cpu_shares.unwrap_or_default();
     host.cpu_quota = args.cpu_quota.unwrap_or_default();

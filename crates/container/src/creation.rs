@@ -49,6 +49,8 @@ pub struct Creation<'a> {
     /// Name or number of the user, with `:group` or without, looked up inside the root; empty takes the numbers of
     /// `spec.process.user`.
     pub user: &'a str,
+    /// Further groups, by names of its `/etc/group` or numbers.
+    pub more_groups: &'a [String],
     /// Its standard streams.
     pub stdio: Stdio,
     /// Who will start it.

@@ -41,6 +41,8 @@ pub struct Execution<'a> {
     pub process: &'a Process,
     /// As [`Creation::user`](crate::Creation::user).
     pub user: &'a str,
+    /// As [`Creation::more_groups`](crate::Creation::more_groups).
+    pub more_groups: &'a [String],
     /// Its standard streams.
     pub stdio: Stdio,
     /// How many descriptors from 3 upward it inherits.
@@ -243,7 +245,7 @@ impl Entry<'_> {
         if let Some(master) = streams.master() {
             channel.report(&FromInit::Terminal, Some(master)).at("terminal", "master")?;
         }
-        let identity = init::resolve_identity(plan, execution.user, &root, proc)?;
+        let identity = init::resolve_identity(plan, (execution.user, execution.more_groups), &root, proc)?;
         streams.install(identity.uid)?;
         let notify = match (self.notify, self.target.state) {
             (Some(listener), Some(state)) => {

@@ -78,6 +78,7 @@ impl Jail<'_> {
             bundle: Path::new("/"),
             root: RootSource::Empty,
             user: "",
+            more_groups: &[],
             stdio,
             start: StartMode::Caller,
             preserve_fds,

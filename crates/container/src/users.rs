@@ -32,9 +32,11 @@ pub(crate) enum Error {
     Io(String, #[source] io::Error),
 }
 
-/// Looks `user` up (`name|uid[:group|gid]`); empty keeps the numbers of `numbers` and takes only the home from there.
+/// Looks `user` up (`name|uid[:group|gid]`); empty keeps the numbers of `numbers` and takes only the home from there. The
+/// groups `more` (names or numbers) come on top.
 pub(crate) fn resolve(
     user: &str,
+    more: &[String],
     numbers: &User,
     mut open: impl FnMut(&str) -> io::Result<Option<OwnedFd>>,
 ) -> Result<Account, Error> {
@@ -50,17 +52,27 @@ pub(crate) fn resolve(
         }
     };
     let passwd = read("/etc/passwd")?;
+    let group = if user.is_empty() && more.is_empty() { String::new() } else { read("/etc/group")? };
+    let mut additional = numbers.additional_gids.clone();
+    for name in more {
+        additional.push(group_number(name, &group)?);
+    }
     if user.is_empty() {
         let home = accounts(&passwd).find(|(_, uid, ..)| *uid == numbers.uid).map(|(.., home)| home.to_owned());
         return Ok(Account {
             uid: numbers.uid,
             gid: numbers.gid,
-            groups: numbers.additional_gids.clone(),
+            groups: additional,
             home: home.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".to_owned()),
         });
     }
-    let group = read("/etc/group")?;
-    look_up(user, &numbers.additional_gids, &passwd, &group)
+    look_up(user, &additional, &passwd, &group)
+}
+
+/// A group by its name; one that no entry has is a number.
+fn group_number(name: &str, group: &str) -> Result<u32, Error> {
+    let by_name = groups(group).find(|(entry, ..)| *entry == name).map(|(_, gid, _)| gid);
+    by_name.or_else(|| name.parse().ok()).ok_or_else(|| Error::Unknown(format!("group {name}")))
 }
 
 fn look_up(user: &str, additional: &[u32], passwd: &str, group: &str) -> Result<Account, Error> {
@@ -82,9 +94,7 @@ fn look_up(user: &str, additional: &[u32], passwd: &str, group: &str) -> Result<
                 groups(group).filter(|(.., members)| members.split(',').any(|m| m == entry)).map(|g| g.1).collect();
         }
     } else {
-        let number = wanted_group.parse::<u32>().ok();
-        let by_name = groups(group).find(|(entry, ..)| *entry == wanted_group).map(|(_, gid, _)| gid);
-        account.gid = by_name.or(number).ok_or_else(|| Error::Unknown(format!("group {wanted_group}")))?;
+        account.gid = group_number(wanted_group, group)?;
     }
     account.groups.extend(additional);
     account.groups.sort_unstable();
@@ -127,6 +137,23 @@ mod tests {
         let found = look_up(user, &[], PASSWD, GROUP).ok();
         let found = found.as_ref().map(|a| (a.uid, a.gid, a.groups.as_slice(), a.home.as_str()));
         assert_eq!(found, expected, "{user}");
+    }
+
+    #[test]
+    fn further_groups() {
+        let of = |user: &str, more: &[&str]| {
+            let more: Vec<String> = more.iter().map(|&name| name.to_owned()).collect();
+            let files = |path: &str| {
+                let text = if path == "/etc/group" { GROUP } else { PASSWD };
+                let (read, write) = rustix::pipe::pipe()?;
+                io::Write::write_all(&mut File::from(write), text.as_bytes())?;
+                Ok(Some(read))
+            };
+            resolve(user, &more, &User::default(), files).map(|account| account.groups)
+        };
+        assert_eq!(of("", &["adm", "99"]).unwrap(), [4, 99]);
+        assert_eq!(of("web", &["num"]).unwrap(), [4, 5, 77]);
+        assert!(matches!(of("", &["nobody"]), Err(Error::Unknown(what)) if what == "group nobody"));
     }
 
     #[test]

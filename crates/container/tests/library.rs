@@ -128,6 +128,7 @@ fn creation<'a>(spec: &'a Spec, root: &RootSource, stdio: Stdio) -> Creation<'a>
         bundle: Path::new("/"),
         root: root.clone(),
         user: "",
+        more_groups: &[],
         stdio,
         start: StartMode::Caller,
         preserve_fds: 0,
@@ -219,7 +220,7 @@ fn exec_and_terminal(root: &RootSource) {
     created.start.take().unwrap().start().unwrap();
     let target = Target { pidfd: created.pidfd.as_fd(), cgroup: &created.cgroup, spec: &spec, state: None };
     let run = |process: &Process, user: &str, stdio: Stdio| {
-        exec(&target, Execution { process, user, stdio, preserve_fds: 0 })
+        exec(&target, Execution { process, user, more_groups: &[], stdio, preserve_fds: 0 })
     };
     let (reader, stdio) = streams();
     let execed = run(&process("id -u; echo $HOME; exit 4"), "web", stdio).unwrap();

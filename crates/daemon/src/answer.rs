@@ -1,6 +1,6 @@
 //! Answers: statuses and sentences of refusals, and bodies that come piece by piece.
 
-use atoll_api::docker::{BadRequest, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
+use atoll_api::docker::{BadRequest, BadUpdate, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
 use atoll_engine::Kind;
 use atoll_model::sentence;
 use axum::Json;
@@ -68,6 +68,15 @@ impl From<BadRequest> for Refusal {
             _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<BadUpdate> for Refusal {
+    fn from(error: BadUpdate) -> Self {
+        match error {
+            BadUpdate::Bad(error) => error.into(),
+            BadUpdate::Conflict(_) => Self::new(StatusCode::CONFLICT, error.to_string()),
+        }
     }
 }
 

@@ -51,6 +51,7 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
         ("start", _) => own(&[&["create", "--name", "web", IMAGE, "sleep", "1000"], &["start", "web"]]),
         ("exit", _) => own(&[&["run", "-d", "--name", "web", IMAGE, "sh", "-c", "exit 5"]]),
         ("remove", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),
+        ("update", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["update", "--memory", "64m", "web"]]),
         ("tag", "tag.before-dangling") => own(&[&["tag", IMAGE, OTHER]]),
         ("tag", _) => own(&[&["tag", IMAGE, "tagged:1"]]),
         ("rmi", _) => own(&[&["rmi", OTHER]]),

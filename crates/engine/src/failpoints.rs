@@ -3,7 +3,7 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 27] = [
+pub const FAILPOINTS: [&str; 29] = [
     "bootstrap.before-name",
     "create.after-record",
     "create.after-root",
@@ -29,6 +29,8 @@ pub const FAILPOINTS: [&str; 27] = [
     "start.before-prepare",
     "tag.before-dangling",
     "tag.before-link",
+    "update.after-record",
+    "update.before-record",
     "volume-remove.after-record",
     "volume-remove.before-record",
 ];

@@ -82,12 +82,13 @@ impl Engine {
             let place = engine.connect(&workload, &run)?;
             let (network, endpoint, helper) = match place {
                 Some(Place { namespace, endpoint, helper }) => (Some(namespace), Some(endpoint), helper),
-                None => (None, None, None),
+                None => (engine.joined_network(&workload)?, None, None),
             };
             Ok(Plan {
                 mounts: engine.resolve_mounts(&workload, &folder, endpoint.as_ref())?,
                 network,
                 helper,
+                joins: engine.joins(&workload)?,
                 root: crate::mounts::overlay(root, workload.life.auto_remove)?,
                 streams: Streams {
                     terminal: workload.command.terminal.then(Size::default),
@@ -318,14 +319,6 @@ impl Engine {
     /// When it does not run or has no terminal.
     pub async fn resize(&self, name: &str, size: Size) -> Result<(), Error> {
         Ok(self.find(name)?.running()?.resize(Target::Init, size).await?)
-    }
-
-    /// The processes of a workload, in the host's pid namespace.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub async fn processes(&self, name: &str) -> Result<Vec<i32>, Error> {
-        Ok(self.find(name)?.running()?.processes().await?)
     }
 }
 

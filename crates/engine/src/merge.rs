@@ -20,13 +20,11 @@ pub(crate) struct Identity {
     pub(crate) host_name: String,
 }
 
-/// A workload's place, with a host name: its own, the host's with the host's network, else its short id.
+/// A workload's place, with a host name: its own, the host's with the host's network or names, else its short id.
 fn named(mut host: Host, identity: &Identity) -> Host {
     if host.hostname.is_empty() {
-        host.hostname = match host.network {
-            Network::Host => identity.host_name.clone(),
-            Network::None | Network::Bridge(_) => identity.id.short().to_string(),
-        };
+        let of_host = host.network == Network::Host || host.namespaces.host_uts;
+        host.hostname = if of_host { identity.host_name.clone() } else { identity.id.short().to_string() };
     }
     host
 }

@@ -58,7 +58,7 @@ impl Engine {
             if resolved.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
                 continue;
             }
-            let path = folder.join(name);
+            let path = self.etc_file(workload, folder, name);
             // What the workload wrote into it stays over a restart, unless its own address is in it.
             if !path.exists() || (name == HOSTS && endpoint.is_some()) {
                 host::write_file(&path, content.as_bytes())?;
@@ -68,6 +68,19 @@ impl Engine {
         }
         resolved.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
         Ok(resolved)
+    }
+
+    /// Where a file of a workload's `/etc` lies: on another's network it has that one's.
+    fn etc_file(&self, workload: &Workload, own: &Path, name: &str) -> PathBuf {
+        if let Network::Workload(id) = &workload.host.network
+            && let Ok(other) = self.find(id)
+        {
+            let file = self.folder(&other.id).join(name);
+            if file.exists() {
+                return file;
+            }
+        }
+        own.join(name)
     }
 
     fn resolve(&self, mount: &Mount) -> Result<ResolvedSource, Error> {
@@ -114,7 +127,7 @@ fn etc_files(workload: &Workload, endpoint: Option<&Endpoint>) -> [(&'static str
     let resolvers = read(RESOLV_CONF);
     let (resolvers, hosts) = match workload.host.network {
         Network::Host => (resolvers, read("/etc/hosts").unwrap_or_else(|| hosts(hostname, None))),
-        Network::None => (resolvers, hosts(hostname, None)),
+        Network::None | Network::Workload(_) => (resolvers, hosts(hostname, None)),
         Network::Bridge(_) => {
             let reachable = resolvers.as_deref().and_then(reachable_resolvers);
             let reachable = reachable.or_else(|| read(UPSTREAM_RESOLV_CONF).as_deref().and_then(reachable_resolvers));

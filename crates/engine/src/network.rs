@@ -116,7 +116,7 @@ impl Engine {
     /// Puts a workload on its network: the namespace that it is to join, and its place there.
     pub(crate) fn connect(&self, workload: &Workload, run: &Path) -> Result<Option<Place>, Error> {
         let name = match &workload.host.network {
-            Wanted::None | Wanted::Host => return Ok(None),
+            Wanted::None | Wanted::Host | Wanted::Workload(_) => return Ok(None),
             Wanted::Bridge(name) => name,
         };
         if name != BRIDGE {

@@ -106,6 +106,7 @@ impl Engine {
         entry.set_handle(Some(handle.clone()));
         self.adopt_endpoint(&entry.id);
         self.adopt_execs(entry, state.execs);
+        self.settle_limits(entry, &handle).await;
         let engine = self.clone();
         let entry = Arc::clone(entry);
         tokio::spawn(async move { engine.supervise(&entry, &handle).await });

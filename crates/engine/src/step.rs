@@ -64,6 +64,7 @@ impl Engine {
             mounts: step.mounts,
             network: None,
             helper: None,
+            joins: Vec::new(),
             streams: Streams { terminal: None, stdin: false, stdin_once: false },
             log: LogPlan { folder: folder.clone(), file_bytes: limits.file_bytes, files: limits.files },
             run,

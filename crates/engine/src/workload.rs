@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use atoll_model::{
-    Draft, ImageRef, MountSource, Network, Phase, Resources, Volume, Workload, WorkloadId, check_name, suggest_name,
+    Draft, ImageRef, MountSource, Network, Phase, Share, Volume, Workload, WorkloadId, check_name, suggest_name,
 };
 use atoll_store::failpoint;
 
@@ -30,7 +30,8 @@ impl Engine {
     ///
     /// # Errors
     /// When the image is not here, the name is taken, or the draft contradicts itself.
-    pub async fn create(&self, draft: Draft) -> Result<Created, Error> {
+    pub async fn create(&self, mut draft: Draft) -> Result<Created, Error> {
+        self.resolve_others(&mut draft)?;
         let image = self.image(&draft.image).await?;
         let id = host::new_id()?;
         let name = match &draft.name {
@@ -54,9 +55,9 @@ impl Engine {
         self.define(workload, &image).await
     }
 
-    async fn define(&self, workload: Workload, image: &ImageView) -> Result<Created, Error> {
+    async fn define(&self, mut workload: Workload, image: &ImageView) -> Result<Created, Error> {
         let id = workload.id.clone();
-        let warnings = self.unkept(&workload)?;
+        let warnings = self.unkept(&mut workload)?;
         let entry = Arc::new(Entry::new(workload, Phase::CREATED));
         self.register(&entry)?;
         let engine = self.clone();
@@ -72,8 +73,12 @@ impl Engine {
     }
 
     /// What of a workload's wishes is not kept, in sentences; what may not be left out is refused.
-    fn unkept(&self, workload: &Workload) -> Result<Vec<String>, Error> {
-        let mut warnings = if self.has_control_groups() { Vec::new() } else { discarded(&workload.resources) };
+    fn unkept(&self, workload: &mut Workload) -> Result<Vec<String>, Error> {
+        let mut warnings = self.fit(&mut workload.resources)?;
+        if workload.host.namespaces.pid != Share::Own && !self.has_control_groups() {
+            let message = "HostConfig.PidMode needs control groups, and none are delegated to this user: leave it out";
+            return Err(Error::Unsupported(message.to_owned()));
+        }
         if !workload.host.ports.is_empty() {
             if !self.info().rootless {
                 let message =
@@ -83,7 +88,7 @@ impl Engine {
             match workload.host.network {
                 Network::Host => warnings.push("Published ports are discarded when using host network mode".to_owned()),
                 Network::None => warnings.push("Published ports are discarded without a network".to_owned()),
-                Network::Bridge(_) => {}
+                Network::Bridge(_) | Network::Workload(_) => {}
             }
         }
         Ok(warnings)
@@ -222,35 +227,5 @@ impl Engine {
             execs: entry.execs(|execs| execs.keys().cloned().collect()),
             log: self.folder(&entry.id),
         }
-    }
-}
-
-/// Sentences about limits that cannot be kept without control groups.
-fn discarded(resources: &Resources) -> Vec<String> {
-    let Resources { memory, memory_swap, memory_reservation, pids, .. } = resources;
-    let Resources { nano_cpus, cpu_quota, cpu_period, cpu_shares, cpuset_cpus, cpuset_mems, .. } = resources;
-    let memory = memory.is_some() || memory_swap.is_some() || memory_reservation.is_some();
-    let time = nano_cpus.is_some() || cpu_quota.is_some() || cpu_period.is_some() || cpu_shares.is_some();
-    let kinds = [
-        (memory, "memory"),
-        (time, "processor time"),
-        (cpuset_cpus.is_some() || cpuset_mems.is_some(), "processors or memory nodes"),
-        (pids.is_some(), "tasks"),
-    ];
-    let sentence = |kind| format!("the limit of {kind} is discarded: no control groups are delegated to this user");
-    kinds.into_iter().filter(|(asked, _)| *asked).map(|(_, kind)| sentence(kind)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_kind_of_limit_is_said_to_be_discarded_once() {
-        let resources = Resources { memory: Some(1), memory_swap: Some(2), pids: Some(3), ..Resources::default() };
-        let said = discarded(&resources);
-        assert_eq!(said.len(), 2);
-        assert!(said[0].contains("memory") && said[1].contains("tasks"), "{said:?}");
-        assert!(discarded(&Resources::default()).is_empty());
     }
 }

@@ -28,6 +28,73 @@ pub struct Resources {
     pub pids: Option<i64>,
     /// Limits of each process.
     pub ulimits: Vec<Ulimit>,
+    /// Real-time processor time.
+    pub realtime: Realtime,
+    /// How readily its memory is swapped out, 0 to 100.
+    pub swappiness: Option<u64>,
+    /// What happens when memory is short.
+    pub oom: Oom,
+    /// Block devices.
+    pub block_io: BlockIo,
+    /// The control group below which it gets its own; none is the daemon's.
+    pub cgroup_parent: Option<String>,
+}
+
+/// Real-time processor time, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Realtime {
+    /// Length of a period.
+    pub period: Option<u64>,
+    /// What may be used of each.
+    pub runtime: Option<i64>,
+}
+
+/// What happens to a workload when memory is short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Oom {
+    /// Whether its processes wait for memory instead of being killed at its own limit.
+    pub kill_disable: bool,
+    /// How much likelier its processes are killed than others, -1000 to 1000.
+    pub score_adj: i32,
+}
+
+/// Limits on block devices.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BlockIo {
+    /// Relative weight, 10 to 1000.
+    pub weight: Option<u16>,
+    /// Weight on single devices, by their path on the host.
+    pub weights: Vec<(String, u16)>,
+    /// What it may do in a second on single devices.
+    pub rates: Vec<DeviceRate>,
+}
+
+/// What a workload may do on one block device in a second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRate {
+    /// What is counted.
+    pub rate: Rate,
+    /// Path of the device on the host.
+    pub path: String,
+    /// How much.
+    pub limit: u64,
+}
+
+/// What a rate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rate {
+    /// Bytes read.
+    ReadBytes,
+    /// Bytes written.
+    WriteBytes,
+    /// Reads.
+    Reads,
+    /// Writes.
+    Writes,
 }
 
 /// One limit of a process (`setrlimit(2)`).

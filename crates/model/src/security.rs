@@ -24,8 +24,41 @@ pub struct Security {
     pub read_only_root: bool,
     /// Devices of the host.
     pub devices: Vec<Device>,
+    /// Devices by their names in specifications of the Container Device Interface, as `vendor.com/class=name`.
+    pub cdi: Vec<String>,
+    /// Further devices that may be used, without nodes of theirs inside.
+    pub device_rules: Vec<DeviceRule>,
     /// `true` when the caller wants no masked and read-only paths (`systempaths=unconfined`).
     pub unmasked_paths: bool,
+    /// Hidden paths instead of the default ones.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths that can only be read instead of the default ones.
+    pub readonly_paths: Option<Vec<String>>,
+}
+
+/// Devices that may be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceRule {
+    /// Their kind.
+    pub kind: DeviceKind,
+    /// Major number; none is any.
+    pub major: Option<u32>,
+    /// Minor number; none is any.
+    pub minor: Option<u32>,
+    /// Of `r`, `w` and `m` (mknod).
+    pub permissions: String,
+}
+
+/// Kinds of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// Both.
+    All,
+    /// Block devices.
+    Block,
+    /// Character devices.
+    Char,
 }
 
 /// Which system call filter a workload gets.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use atoll_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Mount, PortBinding, Resources, Security, Timestamp, WorkloadId};
+use crate::{Mount, Namespaces, PortBinding, Resources, Security, Timestamp, WorkloadId};
 
 /// Everything that was asked for. It does not change while the workload exists, but for its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,8 @@ pub struct Command {
     pub working_dir: String,
     /// `name`, `uid`, each with `:group` or `:gid`; empty is root.
     pub user: String,
+    /// Further groups that it is in, as names of its `/etc/group` or numbers.
+    pub groups: Vec<String>,
     /// Whether its streams are a terminal.
     pub terminal: bool,
     /// What its standard input is.
@@ -146,6 +148,14 @@ pub struct Host {
     pub ports: Vec<PortBinding>,
     /// Size of `/dev/shm` in bytes; none is 64 MiB.
     pub shm_size: Option<u64>,
+    /// What it shares.
+    pub namespaces: Namespaces,
+    /// Kernel parameters of its namespaces, by name.
+    pub sysctls: BTreeMap<String, String>,
+    /// What hooks and other tools of the host are told of it.
+    pub annotations: BTreeMap<String, String>,
+    /// Workloads whose mounts it has too, as `NAME[:ro|rw]`: found when it was defined, and among its mounts since.
+    pub volumes_from: Vec<String>,
 }
 
 /// What a workload sees of networks.
@@ -159,6 +169,8 @@ pub enum Network {
     Host,
     /// A bridge of this name on this host.
     Bridge(String),
+    /// That of the workload with this id; in a draft also its name.
+    Workload(String),
 }
 
 /// What happens around a workload's run.

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use atoll_model::{Propagation, Workload};
-use atoll_wall::launch::{LogPlan, NetworkHelper, Root, Size, Streams};
+use atoll_sys::cgroup::Support;
+use atoll_wall::launch::{Join, LogPlan, NetworkHelper, Root, Size, Streams};
 use atoll_wall::message::{Attach, State};
 use atoll_wall::record::Ended;
 
@@ -77,6 +78,8 @@ pub struct Fingerprint {
     pub warnings: Vec<String>,
     /// Whether workloads get control groups: without, nothing is limited, counted or paused.
     pub control_groups: bool,
+    /// Which limits those have, beyond the common ones.
+    pub limits: Support,
 }
 
 /// Everything a driver needs to know about one run of a workload.
@@ -92,6 +95,8 @@ pub struct Plan {
     pub network: Option<OwnedFd>,
     /// Who connects that namespace, where it is not connected already.
     pub helper: Option<NetworkHelper>,
+    /// The namespaces of other workloads that it is made in.
+    pub joins: Vec<Join>,
     /// Its standard streams.
     pub streams: Streams,
     /// Where its output is kept; the folder exists.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Exit, Timestamp};
+use atoll_model::{Exit, Resources, Timestamp};
 use atoll_wall::frame::{Decoder, Kind, encode_message};
 use atoll_wall::launch::Size;
 use atoll_wall::message::{Attach, Exec, Reply, Request, State, Target};
@@ -130,6 +130,15 @@ impl Handle {
             Reply::Processes { pids } => Ok(pids),
             _ => Err(Error::Protocol("another reply than processes")),
         }
+    }
+
+    /// Changes limits of a workload that has some of them already; what it was not given stays without.
+    ///
+    /// # Errors
+    /// When the kernel refuses them, or the workload has ended.
+    pub async fn limit(&self, before: &Resources, after: &Resources) -> Result<(), Error> {
+        let resources = Box::new(spec::change_of_limits(before, after)?);
+        self.order(&Request::Limit { resources }).await
     }
 
     /// Couples a client to the workload's streams, before or after its start. What is written later comes, what was

@@ -17,12 +17,13 @@ pub mod log;
 pub mod spec;
 mod stream;
 
-pub use atoll_wall::launch::{LogPlan, NetworkHelper, Root, Size, Streams};
+pub use atoll_sys::cgroup::Support;
+pub use atoll_wall::launch::{Join, Joined, LogPlan, NetworkHelper, Root, Size, Streams};
 pub use atoll_wall::log::Stream;
 pub use atoll_wall::message::{Attach, Event, State, Target};
 pub use atoll_wall::record::{Ended, ProcessRecord};
 
-pub use container::{ContainerDriver, live_process};
+pub use container::{ContainerDriver, first_process, live_process, sample};
 pub use driver::{Capabilities, Driver, ExecPlan, Fingerprint, Plan, Recovered, ResolvedMount, ResolvedSource};
 pub use error::{Error, ErrorKind};
 pub use events::Events;

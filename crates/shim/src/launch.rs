@@ -19,7 +19,7 @@ use rustix::pipe::PipeFlags;
 
 use crate::handover::{self, Fds, State, StreamFds};
 use crate::network::{self, Connected};
-use crate::{failure, logfile};
+use crate::{failure, joins, logfile};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -99,8 +99,9 @@ struct Prepared {
     helper: Option<Connected>,
 }
 
-fn prepare(launch: Launch) -> Result<Prepared, Failure> {
+fn prepare(mut launch: Launch) -> Result<Prepared, Failure> {
     let io = |error: std::io::Error| failure::internal(&error);
+    let joined = joins::open(&mut launch)?;
     let spec = serde_json::to_vec(&launch.spec).map_err(|error| failure::internal(&error))?;
     std::fs::write(launch.run.join(SPEC), spec).map_err(io)?;
     let listener = listen(&launch.run).map_err(io)?;
@@ -119,6 +120,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         bundle: &launch.run,
         root,
         user: &launch.user,
+        more_groups: &launch.groups,
         stdio,
         start: StartMode::Caller,
         preserve_fds: 0,
@@ -127,6 +129,7 @@ fn prepare(launch: Launch) -> Result<Prepared, Failure> {
         groups: GroupPolicy::default(),
     })
     .map_err(|error| failure::of_create(&error))?;
+    drop(joined);
     let settled = let_network_go().and_then(|()| settle(&launch.run, &mut created, ours));
     let streams = match settled {
         Ok(streams) => streams,

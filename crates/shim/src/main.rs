@@ -14,6 +14,7 @@
 mod failure;
 mod handover;
 mod init;
+mod joins;
 mod launch;
 mod logfile;
 mod monitor;

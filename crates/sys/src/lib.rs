@@ -22,4 +22,5 @@ pub mod process;
 pub mod pty;
 pub mod schedule;
 pub mod signal;
+pub mod usage;
 pub mod userns;

@@ -3,10 +3,13 @@
 //! Mounts are made detached (`fsmount`, `open_tree`), given their attributes here, and attached to a descriptor of
 //! their place: no path is walked twice, so none can be exchanged in between.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::mount::MoveMountFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
+use rustix::thread::LinkNameSpaceType;
 
 /// The kernel's `struct mount_attr`: attributes to set and clear on a mount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,4 +74,28 @@ pub fn set_attributes(mount: impl AsFd, attributes: &MountAttr, recursive: bool)
 pub fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(rustix::mount::move_mount(mount, "", place, "", flags)?)
+}
+
+/// A detached clone of the mount at the folder `path` in another mount namespace, where no link is followed. The calling
+/// process, which has one thread, is back in its own namespace afterwards, at that one's root.
+///
+/// # Errors
+/// `EPERM` without CAP_SYS_ADMIN, `EINVAL` for a process of several threads, `ELOOP` for a link.
+pub fn tree_in(namespace: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let own = File::open("/proc/self/ns/mnt")?;
+    let enter = |namespace: BorrowedFd<'_>| {
+        rustix::thread::move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount))
+    };
+    enter(namespace)?;
+    let tree = clone_folder(path);
+    enter(own.as_fd())?;
+    tree
+}
+
+fn clone_folder(path: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let folder = rustix::fs::openat2(CWD, path, flags, Mode::empty(), links)?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(rustix::mount::open_tree(&folder, "", flags)?)
 }

@@ -41,15 +41,28 @@ pub fn state_and_start(pid: i32) -> io::Result<(char, u64)> {
 /// # Errors
 /// `ESRCH` when it has ended, also when another one has its number; `EACCES` for a process of somebody else.
 pub fn namespace(pid: i32, start_time: u64, kind: &str) -> io::Result<OwnedFd> {
-    // The folder stays that of one process, whoever gets the number next.
+    let process = folder(pid, start_time)?;
+    Ok(rustix::fs::openat(&process, format!("ns/{kind}"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// The folder `/proc/<pid>` of the process that was started at `start_time`: it stays that of this process, whoever gets the
+/// number next.
+///
+/// # Errors
+/// As [`namespace`].
+pub fn folder(pid: i32, start_time: u64) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let process = rustix::fs::open(format!("/proc/{pid}"), flags | OFlags::DIRECTORY, Mode::empty())?;
+    let process = rustix::fs::open(format!("/proc/{pid}"), flags | OFlags::DIRECTORY, Mode::empty());
+    let process = match process {
+        Err(rustix::io::Errno::NOENT) => return Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        other => other?,
+    };
     let stat = rustix::fs::openat(&process, "stat", flags, Mode::empty())?;
     let stat = parse_stat(&io::read_to_string(std::fs::File::from(stat))?);
     if stat.is_none_or(|(_, started)| started != start_time) {
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
-    Ok(rustix::fs::openat(&process, format!("ns/{kind}"), flags, Mode::empty())?)
+    Ok(process)
 }
 
 /// The processes in the pid namespace of this one, as far as the caller may look at them.

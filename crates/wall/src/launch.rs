@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use atoll_oci::runtime::Spec;
+use atoll_oci::runtime::{NamespaceType, Spec};
 use serde::{Deserialize, Serialize};
+
+use crate::record::ProcessRecord;
 
 /// One workload to make.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -14,6 +16,9 @@ pub struct Launch {
     pub spec: Spec,
     /// Who runs it: see [`User`].
     pub user: User,
+    /// Further groups that it is in, by name or number, looked up in the same way.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Where its root file system comes from.
     pub root: Root,
     /// Its standard streams.
@@ -25,6 +30,65 @@ pub struct Launch {
     /// Who connects it to the network, where the host's kernel does not.
     #[serde(default)]
     pub helper: Option<NetworkHelper>,
+    /// Namespaces of other workloads that it is made in; the specification has their kinds.
+    #[serde(default)]
+    pub joins: Vec<Join>,
+}
+
+/// A namespace of another workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Which of its namespaces.
+    pub kind: Joined,
+    /// The other's first process.
+    pub of: ProcessRecord,
+}
+
+/// What is joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Joined {
+    /// Its processes.
+    Pid,
+    /// Its System V objects and message queues, and its `/dev/shm` with them.
+    Ipc,
+}
+
+impl Joined {
+    /// Its name below `/proc/PID/ns`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pid => "pid",
+            Self::Ipc => "ipc",
+        }
+    }
+
+    /// Its kind in a specification.
+    #[must_use]
+    pub const fn kind(self) -> NamespaceType {
+        match self {
+            Self::Pid => NamespaceType::Pid,
+            Self::Ipc => NamespaceType::Ipc,
+        }
+    }
+}
+
+impl Launch {
+    /// Says by which path the namespace of a kind is reached.
+    pub fn join(&mut self, kind: Joined, path: &str) {
+        let namespaces = self.spec.linux.iter_mut().flat_map(|linux| &mut linux.namespaces);
+        for namespace in namespaces.filter(|namespace| namespace.typ == kind.kind()) {
+            path.clone_into(&mut namespace.path);
+        }
+    }
+
+    /// Says by which path the mount is reached that is bound at `destination`.
+    pub fn bind(&mut self, destination: &str, path: &str) {
+        for mount in self.spec.mounts.iter_mut().filter(|mount| mount.is_bind() && mount.destination == destination) {
+            path.clone_into(&mut mount.source);
+        }
+    }
 }
 
 /// A program of the host that carries a workload's packets for as long as the workload is there. It finds the workload's

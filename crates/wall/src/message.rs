@@ -7,6 +7,7 @@
 
 use atoll_model::{Exit, Timestamp};
 use atoll_oci::runtime::Process;
+pub use atoll_oci::runtime::Resources;
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{Launch, Size, Streams, User};
@@ -52,6 +53,11 @@ pub enum Request {
     Exec(Box<Exec>),
     /// All processes inside. Answered by [`Reply::Processes`].
     Processes,
+    /// Change limits; what is not given stays. Answered by [`Reply::Done`].
+    Limit {
+        /// The limits.
+        resources: Box<Resources>,
+    },
 }
 
 /// Whom a request means.
@@ -86,6 +92,9 @@ pub struct Exec {
     pub process: Process,
     /// Who runs it.
     pub user: User,
+    /// Further groups that it is in, by name or number.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Its standard streams.
     pub streams: Streams,
     /// Which of them this connection is coupled to.

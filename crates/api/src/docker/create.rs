@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Network, Resources, Restart, Stdin, Ulimit, check_name};
+use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Network, Restart, Stdin, check_name};
 use serde_json::{Value, json};
 
 use super::bad::{BadRequest, parse};
-use super::config::{CreateRequest, HostConfig, StrSlice, UlimitRequest};
-use super::{mounts, ports, refuse, security};
+use super::config::{CreateRequest, HostConfig, StrSlice};
+use super::limits::{self, positive};
+use super::{mounts, namespaces, ports, refuse, security};
 
 /// The network of those that name none.
 pub const DEFAULT_NETWORK: &str = "bridge";
@@ -27,7 +28,7 @@ pub fn parse_create(body: &[u8]) -> Result<Draft, BadRequest> {
 pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>) -> Result<Draft, BadRequest> {
     refuse::rest("", &request.rest)?;
     refuse::rest("HostConfig.", &request.host_config.rest)?;
-    refuse_elsewhere(&request, platform)?;
+    refuse_elsewhere(platform)?;
     let name = name.map(|name| name.strip_prefix('/').unwrap_or(name)).filter(|name| !name.is_empty());
     if let Some(name) = name {
         check_name(name).map_err(|error| BadRequest::Invalid { option: "name".to_owned(), why: error.to_string() })?;
@@ -37,7 +38,8 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
     }
     let network = network(&request)?;
     check_endpoints(&request)?;
-    let resources = resources(&request.host_config)?;
+    let namespaces = namespaces::namespaces(&request.host_config.namespaces, &request.hostname)?;
+    let resources = limits::resources(&request.host_config)?;
     let security = security::security(&request.host_config)?;
     let mounts = mounts::mounts(&request)?;
     let shm = positive("HostConfig.ShmSize", request.host_config.shm_size)?;
@@ -59,6 +61,10 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
             network,
             ports: ports::bindings(&request.host_config.port_bindings)?,
             shm_size: shm,
+            namespaces,
+            sysctls: request.host_config.sysctls.clone(),
+            annotations: request.host_config.annotations.clone(),
+            volumes_from: mounts::volumes_from(&request.host_config.volumes_from)?,
         },
         labels: request.labels.clone(),
         command: command(request, entrypoint)?,
@@ -85,6 +91,7 @@ fn command(request: CreateRequest, entrypoint: Vec<String>) -> Result<Command, B
         env: request.env,
         working_dir: request.working_dir,
         user: request.user,
+        groups: groups(request.host_config.group_add)?,
         terminal: request.tty,
         stdin,
         exposed_ports: request.exposed_ports.into_keys().collect::<BTreeSet<_>>().into_iter().collect(),
@@ -104,11 +111,15 @@ fn entrypoint(given: Option<StrSlice>) -> (Vec<String>, bool) {
     }
 }
 
-fn refuse_elsewhere(request: &CreateRequest, platform: Option<&str>) -> Result<(), BadRequest> {
-    if !request.host_config.cgroup_parent.is_empty() {
-        let given = json!(request.host_config.cgroup_parent);
-        return Err(BadRequest::unsupported("HostConfig.CgroupParent", &given));
+/// Names or numbers; which there are is seen inside the root file system.
+fn groups(asked: Vec<String>) -> Result<Vec<String>, BadRequest> {
+    match asked.iter().find(|name| name.is_empty() || name.contains([':', '\0', '\n'])) {
+        Some(bad) => Err(BadRequest::invalid("HostConfig.GroupAdd", format!("{bad:?} is no group"))),
+        None => Ok(asked),
     }
+}
+
+fn refuse_elsewhere(platform: Option<&str>) -> Result<(), BadRequest> {
     let machine = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -137,9 +148,7 @@ fn network(request: &CreateRequest) -> Result<Network, BadRequest> {
         "" | "default" => Network::Bridge(DEFAULT_NETWORK.to_owned()),
         "none" => Network::None,
         "host" => Network::Host,
-        mode if mode.starts_with("container:") => {
-            return Err(BadRequest::unsupported("HostConfig.NetworkMode", &json!(mode)));
-        }
+        mode if mode.starts_with("container:") => joined(request, mode)?,
         name => {
             check_name(name)
                 .map_err(|_| BadRequest::invalid("HostConfig.NetworkMode", format!("{name:?} is no network's name")))?;
@@ -147,6 +156,20 @@ fn network(request: &CreateRequest) -> Result<Network, BadRequest> {
         }
     };
     Ok(if request.network_disabled { Network::None } else { network })
+}
+
+/// The network of another workload comes with that one's names and ports.
+fn joined(request: &CreateRequest, mode: &str) -> Result<Network, BadRequest> {
+    let invalid = |why: &str| BadRequest::invalid("HostConfig.NetworkMode", why);
+    let name = namespaces::container(mode).ok_or_else(|| invalid("container:NAME names no container"))?;
+    let conflict = |holds: bool, what: &str| match holds {
+        true => Err(invalid(&format!("conflicting options: {what}"))),
+        false => Ok(()),
+    };
+    conflict(!request.hostname.is_empty(), "hostname and the network mode")?;
+    conflict(!request.host_config.port_bindings.is_empty(), "port publishing and the container type network mode")?;
+    conflict(!request.exposed_ports.is_empty(), "port exposing and the container type network mode")?;
+    Ok(Network::Workload(name.to_owned()))
 }
 
 /// An end point may be named, as clients do, but not configured.
@@ -172,58 +195,4 @@ fn check_endpoints(request: &CreateRequest) -> Result<(), BadRequest> {
         _ if refuse::is_hollow(config) => Ok(()),
         _ => Err(BadRequest::unsupported("NetworkingConfig", config)),
     }
-}
-
-/// None for zero.
-fn positive(option: &str, value: i64) -> Result<Option<u64>, BadRequest> {
-    let value = u64::try_from(value).map_err(|_| BadRequest::invalid(option, format!("{value} is negative")))?;
-    Ok((value > 0).then_some(value))
-}
-
-fn resources(host: &HostConfig) -> Result<Resources, BadRequest> {
-    let list = |option: &str, text: &str| {
-        let valid = text.bytes().all(|byte| byte.is_ascii_digit() || b"-,".contains(&byte));
-        match text {
-            "" => Ok(None),
-            text if valid => Ok(Some(text.to_owned())),
-            text => Err(BadRequest::invalid(option, format!("{text:?} is no list such as 0-2,4"))),
-        }
-    };
-    let resources = Resources {
-        memory: positive("HostConfig.Memory", host.memory)?,
-        memory_swap: (host.memory_swap != 0).then_some(host.memory_swap),
-        memory_reservation: positive("HostConfig.MemoryReservation", host.memory_reservation)?,
-        nano_cpus: positive("HostConfig.NanoCpus", host.nano_cpus)?,
-        cpu_quota: (host.cpu_quota > 0).then_some(host.cpu_quota),
-        cpu_period: positive("HostConfig.CpuPeriod", host.cpu_period)?,
-        cpu_shares: positive("HostConfig.CpuShares", host.cpu_shares)?,
-        cpuset_cpus: list("HostConfig.CpusetCpus", &host.cpuset_cpus)?,
-        cpuset_mems: list("HostConfig.CpusetMems", &host.cpuset_mems)?,
-        pids: (host.pids_limit > 0).then_some(host.pids_limit),
-        ulimits: host.ulimits.iter().map(ulimit).collect::<Result<_, _>>()?,
-    };
-    if resources.nano_cpus.is_some() && (resources.cpu_quota.is_some() || resources.cpu_period.is_some()) {
-        return Err(BadRequest::invalid("HostConfig.NanoCpus", "it cannot be set together with CpuPeriod or CpuQuota"));
-    }
-    if let (Some(memory), Some(swap)) = (resources.memory, resources.memory_swap)
-        && swap >= 0
-        && u64::try_from(swap).is_ok_and(|swap| swap < memory)
-    {
-        return Err(BadRequest::invalid("HostConfig.MemorySwap", "it is memory and swap together, so at least Memory"));
-    }
-    Ok(resources)
-}
-
-fn ulimit(asked: &UlimitRequest) -> Result<Ulimit, BadRequest> {
-    let invalid = |why: String| Err(BadRequest::invalid("HostConfig.Ulimits", why));
-    if !Ulimit::NAMES.contains(&asked.name.as_str()) {
-        return invalid(format!("there is no limit {:?}: the names are {}", asked.name, Ulimit::NAMES.join(" ")));
-    }
-    if asked.soft < -1 || asked.hard < -1 || (asked.hard != -1 && (asked.soft == -1 || asked.soft > asked.hard)) {
-        return invalid(format!(
-            "{}: the soft limit {} is above the hard limit {}",
-            asked.name, asked.soft, asked.hard
-        ));
-    }
-    Ok(Ulimit { name: asked.name.clone(), soft: asked.soft, hard: asked.hard })
 }

@@ -124,9 +124,8 @@ fn what_there_is_not_is_refused_by_name() {
     check(json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy");
     check(json!({"HostConfig": {"PublishAllPorts": true}}), "HostConfig.PublishAllPorts");
     check(json!({"HostConfig": {"Links": ["a"]}}), "HostConfig.Links");
-    check(json!({"HostConfig": {"CgroupParent": "/x"}}), "HostConfig.CgroupParent");
     check(json!({"HostConfig": {"Isolation": "vm"}}), "HostConfig.Isolation");
-    check(json!({"HostConfig": {"NetworkMode": "container:x"}}), "HostConfig.NetworkMode");
+    check(json!({"HostConfig": {"StorageOpt": {"size": "1g"}}}), "HostConfig.StorageOpt");
     check(
         json!({"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["web"]}}}}),
         "NetworkingConfig.EndpointsConfig.default",
@@ -143,6 +142,7 @@ fn networks() {
     check("host", Network::Host);
     check("bridge", Network::Bridge("bridge".to_owned()));
     check("front", Network::Bridge("front".to_owned()));
+    check("container:web", Network::Workload("web".to_owned()));
 }
 
 #[test]

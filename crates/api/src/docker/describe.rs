@@ -12,7 +12,7 @@ use super::container::{
     ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
     NetworkSettings, NetworkSettingsSummary, State,
 };
-use super::{human, mounts, ports, security, time};
+use super::{devices, human, limits, mounts, namespaces, ports, security, time};
 
 /// What the engine knows beyond the workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub struct Extras {
 /// One line of a list.
 #[must_use]
 pub fn summary(workload: &Workload, phase: &Phase, extras: &Extras, now: Timestamp) -> ContainerSummary {
-    let network = network_mode(&workload.host.network).to_owned();
+    let network = network_mode(&workload.host.network);
     ContainerSummary {
         id: workload.id.to_string(),
         names: vec![format!("/{}", workload.name)],
@@ -85,7 +85,7 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         network_settings: NetworkSettings {
             ports: ports::answering(exposed(workload, extras), &extras.ports),
             ip_address: extras.endpoint.ip_address.clone(),
-            networks: networks(network, &extras.endpoint),
+            networks: networks(&network, &extras.endpoint),
             ..NetworkSettings::default()
         },
         ..ContainerInspect::default()
@@ -99,15 +99,20 @@ fn exposed<'a>(workload: &'a Workload, extras: &Extras) -> &'a [String] {
 
 /// A network as `NetworkMode` names it.
 #[must_use]
-pub fn network_mode(network: &Network) -> &str {
+pub fn network_mode(network: &Network) -> String {
     match network {
-        Network::None => "none",
-        Network::Host => "host",
-        Network::Bridge(name) => name,
+        Network::None => "none".to_owned(),
+        Network::Host => "host".to_owned(),
+        Network::Bridge(name) => name.clone(),
+        Network::Workload(id) => format!("container:{id}"),
     }
 }
 
+/// Whoever is on another workload's network has no place of its own there.
 fn networks(name: &str, endpoint: &EndpointSettings) -> BTreeMap<String, EndpointSettings> {
+    if namespaces::container(name).is_some() {
+        return BTreeMap::new();
+    }
     let network_id = super::system::network_id(name);
     BTreeMap::from([(name.to_owned(), EndpointSettings { network_id, ..endpoint.clone() })])
 }
@@ -229,10 +234,10 @@ fn signed(value: Option<u64>) -> i64 {
 
 fn host_config(workload: &Workload) -> HostConfig {
     let (resources, trust) = (&workload.resources, &workload.security);
-    let paths = || trust.unmasked_paths.then(Vec::new);
+    let paths = |own: &Option<Vec<String>>| own.clone().or_else(|| trust.unmasked_paths.then(Vec::new));
     HostConfig {
         binds: mounts::binds(&workload.mounts),
-        network_mode: network_mode(&workload.host.network).to_owned(),
+        network_mode: network_mode(&workload.host.network),
         port_bindings: ports::asked(&workload.host.ports),
         auto_remove: workload.life.auto_remove,
         cap_add: trust.cap_add.clone(),
@@ -267,13 +272,25 @@ fn host_config(workload: &Workload) -> HostConfig {
         shm_size: signed(workload.host.shm_size.or(Some(64 << 20))),
         init: workload.life.init.then_some(true),
         runtime: "container".to_owned(),
-        masked_paths: paths(),
-        readonly_paths: paths(),
+        masked_paths: paths(&trust.masked_paths),
+        readonly_paths: paths(&trust.readonly_paths),
+        cgroup_parent: resources.cgroup_parent.clone().unwrap_or_default(),
+        namespaces: namespaces::config(&workload.host.namespaces),
+        blkio: limits::blkio_config(&resources.block_io),
+        group_add: workload.command.groups.clone(),
+        sysctls: workload.host.sysctls.clone(),
+        annotations: workload.host.annotations.clone(),
+        volumes_from: workload.host.volumes_from.clone(),
+        device_cgroup_rules: trust.device_rules.iter().map(devices::rule_text).collect(),
+        device_requests: devices::requests(&trust.cdi),
+        oom_score_adj: resources.oom.score_adj.into(),
+        oom_kill_disable: Some(resources.oom.kill_disable),
+        memory_swappiness: resources.swappiness.and_then(|value| i64::try_from(value).ok()),
+        cpu_realtime_period: signed(resources.realtime.period),
+        cpu_realtime_runtime: resources.realtime.runtime.unwrap_or(0),
         rest: BTreeMap::from([
             ("RestartPolicy".to_owned(), json!({"Name": "no", "MaximumRetryCount": 0})),
             ("LogConfig".to_owned(), json!({"Type": "json-file", "Config": {}})),
-            ("CgroupnsMode".to_owned(), json!("private")),
-            ("IpcMode".to_owned(), json!("private")),
         ]),
         ..HostConfig::default()
     }

@@ -5,7 +5,8 @@
 //! never accepted and ignored. Answers carry the names and formats of the API reference (`docs/api/v1.50.yaml` of moby).
 //!
 //! Accepted without effect, because they say what is so anyway or only advise: `ConsoleSize` of a creation (the client
-//! resizes after the start), `ContainerIDFile` (the client writes it), SELinux labels `z` and `Z`, the consistency
+//! resizes after the start), `ContainerIDFile` (the client writes it), `KernelMemory` (which Linux no longer limits: Docker
+//! ignores it since version 1.42), SELinux labels `z` and `Z`, the consistency
 //! modes of mounts, `apparmor=unconfined`, `label=disable`. An image's own `HEALTHCHECK` is kept and not run.
 
 mod auth;
@@ -17,15 +18,19 @@ mod create;
 mod create_tests;
 mod describe;
 mod detach;
+mod devices;
 mod exec;
 mod filters;
 mod frame;
 mod human;
 mod image;
+mod limits;
 mod mounts;
+mod namespaces;
 mod ports;
 mod refuse;
 mod security;
+mod stats;
 mod system;
 mod time;
 mod volume;
@@ -33,8 +38,8 @@ mod volume;
 pub use auth::{AuthAnswer, REGISTRY_AUTH, RegistryAuth, registry_key, registry_of};
 pub use bad::{BadRequest, ErrorBody, parse};
 pub use config::{
-    BindOptions, CreateRequest, CreateResponse, DeviceMapping, HostConfig, MountRequest, StrSlice, TmpfsOptions,
-    UlimitRequest, VolumeOptions,
+    BindOptions, BlkioConfig, CreateRequest, CreateResponse, DeviceMapping, DeviceRequest, HostConfig, MountRequest,
+    StrSlice, ThrottleDevice, TmpfsOptions, UlimitRequest, VolumeOptions, WeightDevice,
 };
 pub use container::{
     ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
@@ -52,7 +57,13 @@ pub use image::{
     ImageInspect, ImagePruned, ImageSummary, ManifestAttestation, ManifestImage, ManifestSize, ManifestSummary,
     Metadata, RootFs, UnpackedSize,
 };
+pub use limits::{BadUpdate, UpdateRequest, UpdateResponse};
+pub use namespaces::NamespaceConfig;
 pub use ports::PortMap;
+pub use stats::{
+    BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, ThrottlingData,
+    container_stats,
+};
 pub use system::{
     Component, DiskUsage, EventActor, EventMessage, EventQuery, Info, Ipam, NetworkInspect, Plugins, Runtime, Version,
     event_message, matches_event,

@@ -38,6 +38,18 @@ pub(super) fn mounts(request: &CreateRequest) -> Result<Vec<Mount>, BadRequest> 
     Ok(all)
 }
 
+/// `NAME[:ro|rw]`: workloads whose mounts are wanted too.
+pub(super) fn volumes_from(asked: &[String]) -> Result<Vec<String>, BadRequest> {
+    let valid = |text: &&String| {
+        let (name, mode) = text.split_once(':').unwrap_or((text, "rw"));
+        !name.is_empty() && matches!(mode, "ro" | "rw" | "z" | "Z" | "ro,z" | "rw,z")
+    };
+    match asked.iter().find(|text| !valid(text)) {
+        Some(bad) => Err(BadRequest::invalid("HostConfig.VolumesFrom", format!("{bad:?}: write NAME or NAME:ro"))),
+        None => Ok(asked.to_vec()),
+    }
+}
+
 fn volume(name: &str, copy: bool) -> MountSource {
     MountSource::Volume { name: name.to_owned(), copy }
 }

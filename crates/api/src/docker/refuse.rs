@@ -43,7 +43,8 @@ pub(super) fn is_hollow(value: &Value) -> bool {
 fn says_what_is_so(option: &str, value: &Value) -> bool {
     match option {
         "Healthcheck" => is_hollow(value) || value.get("Test").is_some_and(|test| *test == json!(["NONE"])),
-        "HostConfig.ConsoleSize" | "HostConfig.ContainerIDFile" => true,
+        "HostConfig.ConsoleSize" | "HostConfig.ContainerIDFile" | "HostConfig.KernelMemory" => true,
+        "RestartPolicy" => is_hollow(value),
         "HostConfig.LogConfig" => {
             let kind = value.get("Type").and_then(Value::as_str).unwrap_or("");
             matches!(kind, "" | "json-file") && value.get("Config").is_none_or(is_default)
@@ -52,8 +53,6 @@ fn says_what_is_so(option: &str, value: &Value) -> bool {
             let name = value.get("Name").and_then(Value::as_str).unwrap_or("");
             matches!(name, "" | "no") && value.get("MaximumRetryCount").is_none_or(is_default)
         }
-        "HostConfig.MemorySwappiness" => *value == json!(-1),
-        "HostConfig.CgroupnsMode" | "HostConfig.IpcMode" => *value == json!("private"),
         "HostConfig.VolumeDriver" => *value == json!("local"),
         _ => false,
     }
@@ -71,9 +70,8 @@ mod tests {
     #[test]
     fn defaults_pass() {
         for value in &[json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
-            check("Sysctls", value, false);
+            check("Links", value, false);
         }
-        check("MemorySwappiness", &json!(-1), false);
         check("RestartPolicy", &json!({"Name": "no", "MaximumRetryCount": 0}), false);
         check("LogConfig", &json!({"Type": "json-file", "Config": {}}), false);
         check("ConsoleSize", &json!([40, 80]), false);
@@ -84,12 +82,8 @@ mod tests {
         check("RestartPolicy", &json!({"Name": "always"}), true);
         check("LogConfig", &json!({"Type": "syslog"}), true);
         check("LogConfig", &json!({"Type": "", "Config": {"max-size": "1m"}}), true);
-        check("UsernsMode", &json!("host"), true);
-        check("PidMode", &json!("host"), true);
-        check("IpcMode", &json!("host"), true);
         check("Links", &json!(["a:b"]), true);
-        check("MemorySwappiness", &json!(10), true);
-        check("OomScoreAdj", &json!(-500), true);
+        check("StorageOpt", &json!({"size": "1g"}), true);
         check("NoSuchThing", &json!(1), true);
     }
 }

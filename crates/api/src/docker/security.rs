@@ -1,10 +1,11 @@
 //! Capabilities, devices and security options of a creation.
 
-use atoll_model::{Device, Seccomp, Security};
+use atoll_model::{Seccomp, Security};
 use serde_json::json;
 
 use super::bad::BadRequest;
-use super::config::{DeviceMapping, HostConfig};
+use super::config::HostConfig;
+use super::devices;
 
 /// How far the caller trusts the workload.
 pub(super) fn security(host: &HostConfig) -> Result<Security, BadRequest> {
@@ -13,7 +14,9 @@ pub(super) fn security(host: &HostConfig) -> Result<Security, BadRequest> {
         cap_add: capabilities("HostConfig.CapAdd", &host.cap_add)?,
         cap_drop: capabilities("HostConfig.CapDrop", &host.cap_drop)?,
         read_only_root: host.readonly_rootfs,
-        devices: host.devices.iter().map(device).collect::<Result<_, _>>()?,
+        devices: host.devices.iter().map(devices::mapping).collect::<Result<_, _>>()?,
+        cdi: cdi(host)?,
+        device_rules: host.device_cgroup_rules.iter().map(devices::rule).collect::<Result<_, _>>()?,
         ..Security::default()
     };
     for option in &host.security_opt {
@@ -23,14 +26,30 @@ pub(super) fn security(host: &HostConfig) -> Result<Security, BadRequest> {
         (None, None) => {}
         // `--security-opt systempaths=unconfined`, as the docker client sends it.
         (Some(masked), Some(readonly)) if masked.is_empty() && readonly.is_empty() => security.unmasked_paths = true,
-        (Some(paths), _) | (None, Some(paths)) => {
-            return Err(BadRequest::unsupported(
-                "HostConfig.MaskedPaths and ReadonlyPaths other than both empty",
-                &json!(paths),
-            ));
+        (masked, readonly) => {
+            security.masked_paths = masked.as_deref().map(absolute).transpose()?;
+            security.readonly_paths = readonly.as_deref().map(absolute).transpose()?;
         }
     }
     Ok(security)
+}
+
+fn cdi(host: &HostConfig) -> Result<Vec<String>, BadRequest> {
+    let mut all = Vec::new();
+    for request in &host.device_requests {
+        all.extend(devices::requested(request)?);
+    }
+    Ok(all)
+}
+
+fn absolute(paths: &[String]) -> Result<Vec<String>, BadRequest> {
+    match paths.iter().find(|path| !path.starts_with('/') || path.contains('\0')) {
+        Some(bad) => {
+            let why = format!("{bad:?} must be an absolute path");
+            Err(BadRequest::invalid("HostConfig.MaskedPaths or ReadonlyPaths", why))
+        }
+        None => Ok(paths.to_vec()),
+    }
 }
 
 fn apply(security: &mut Security, option: &str) -> Result<(), BadRequest> {
@@ -67,24 +86,6 @@ fn capabilities(option: &str, names: &[String]) -> Result<Vec<String>, BadReques
         }
     };
     names.iter().map(one).collect()
-}
-
-fn device(mapping: &DeviceMapping) -> Result<Device, BadRequest> {
-    let invalid = |why: String| BadRequest::invalid("HostConfig.Devices", why);
-    let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
-    let device = Device {
-        host: mapping.path_on_host.clone(),
-        inside: or(&mapping.path_in_container, &mapping.path_on_host),
-        permissions: or(&mapping.cgroup_permissions, "rwm"),
-    };
-    if !(device.host.starts_with('/') && device.inside.starts_with('/')) {
-        return Err(invalid(format!("{:?} and {:?} must be absolute paths", device.host, device.inside)));
-    }
-    let letters = device.permissions.as_bytes();
-    if letters.len() > 3 || !letters.iter().all(|letter| b"rwm".contains(letter)) {
-        return Err(invalid(format!("permissions {:?} must be of r, w and m", device.permissions)));
-    }
-    Ok(device)
 }
 
 /// The security options of a workload as `HostConfig` has them, for `inspect`.
@@ -140,9 +141,12 @@ mod tests {
         };
         check(None, None, Some(false));
         check(Some(&[]), Some(&[]), Some(true));
-        check(Some(&["/proc/kcore"]), Some(&[]), None);
-        check(Some(&[]), None, None);
-        check(None, Some(&[]), None);
+        check(Some(&["/proc/kcore"]), Some(&[]), Some(false));
+        check(Some(&[]), None, Some(false));
+        check(None, Some(&["/proc/bus"]), Some(false));
+        check(Some(&["proc"]), None, None);
+        let own = host(|host| host.masked_paths = Some(vec!["/proc/kcore".to_owned()])).expect("a path");
+        assert_eq!((own.masked_paths, own.readonly_paths), (Some(vec!["/proc/kcore".to_owned()]), None));
     }
 
     #[test]
@@ -151,18 +155,5 @@ mod tests {
             host(|host| host.cap_add = vec!["cap_net_admin".to_owned(), "ALL".to_owned()]).expect("known names");
         assert_eq!(found.cap_add, ["NET_ADMIN", "ALL"]);
         assert!(host(|host| host.cap_drop = vec!["net admin".to_owned()]).is_err());
-    }
-
-    #[test]
-    fn devices_have_defaults() {
-        let map = |on: &str, inside: &str, permissions: &str| DeviceMapping {
-            path_on_host: on.to_owned(),
-            path_in_container: inside.to_owned(),
-            cgroup_permissions: permissions.to_owned(),
-        };
-        let found = device(&map("/dev/fuse", "", "")).expect("a device");
-        assert_eq!((found.inside.as_str(), found.permissions.as_str()), ("/dev/fuse", "rwm"));
-        assert!(device(&map("dev/fuse", "", "")).is_err());
-        assert!(device(&map("/dev/fuse", "", "rx")).is_err());
     }
 }

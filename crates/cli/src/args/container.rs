@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{CreateArgs, RunArgs};
+use super::{CreateArgs, RunArgs, StatsArgs, TopArgs, UpdateArgs};
 
 /// The commands about containers that are spelled alike with their noun and without.
 #[derive(Debug, Subcommand)]
@@ -36,6 +36,12 @@ pub(crate) enum ContainerVerb {
     Exec(ExecArgs),
     /// Couple this terminal to a running container
     Attach(AttachArgs),
+    /// What containers use of this host
+    Stats(StatsArgs),
+    /// The processes of a container
+    Top(TopArgs),
+    /// Change the limits of containers
+    Update(UpdateArgs),
 }
 
 /// The commands about containers, under their noun.

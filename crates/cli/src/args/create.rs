@@ -56,7 +56,11 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
     pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) devices: DeviceArgs,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     /// Take the container away when it ends
@@ -117,6 +121,9 @@ pub(crate) struct ProgramArgs {
     /// Who runs it: name or number, with :group
     #[arg(short, long)]
     pub(crate) user: Option<String>,
+    /// Further groups that it is in: names or numbers
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group_add: Vec<String>,
     /// First word of the command line instead of the image's
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) entrypoint: Option<String>,
@@ -141,7 +148,7 @@ pub(crate) struct PlaceArgs {
     /// Its NIS domain name
     #[arg(long, value_name = "NAME")]
     pub(crate) domainname: Option<String>,
-    /// Its network: bridge, none or host
+    /// Its network: bridge, none, host or container:NAME
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     pub(crate) network: Option<String>,
     /// Let a port answer on the host: only for an ordinary user's daemon so far
@@ -159,15 +166,75 @@ pub(crate) struct PlaceArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub(crate) shm_size: Option<String>,
-    /// Make a device of the host visible
-    #[arg(long, value_name = "HOST[:INSIDE[:rwm]]")]
-    pub(crate) device: Vec<String>,
+    /// The mounts of another container too
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub(crate) volumes_from: Vec<String>,
+    /// Set a kernel parameter of its namespaces
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) sysctl: Vec<String>,
+    /// Tell hooks and tools of the host something
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) annotation: Vec<String>,
     /// Write something on it
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
     /// Write what is in a file on it
     #[arg(long, value_name = "FILE")]
     pub(crate) label_file: Vec<std::path::PathBuf>,
+}
+
+/// What the workload shares.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Sharing")]
+pub(crate) struct SharingArgs {
+    /// Processes that it sees: host or container:NAME
+    #[arg(long, value_name = "MODE")]
+    pub(crate) pid: Option<String>,
+    /// Shared memory and queues: none, private, shareable, host or container:NAME
+    #[arg(long, value_name = "MODE")]
+    pub(crate) ipc: Option<String>,
+    /// Host name: host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) uts: Option<String>,
+    /// Users: host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) userns: Option<String>,
+    /// Tree of control groups that it sees: private or host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) cgroupns: Option<String>,
+}
+
+/// Devices of the host.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Devices")]
+pub(crate) struct DeviceArgs {
+    /// Make a device of the host visible, by path or by its name of the Container Device Interface
+    #[arg(long, value_name = "HOST[:INSIDE[:rwm]]|VENDOR/CLASS=NAME")]
+    pub(crate) device: Vec<String>,
+    /// Let devices be used that are not visible, such as c 42:* rmw
+    #[arg(long, value_name = "RULE")]
+    pub(crate) device_cgroup_rule: Vec<String>,
+    /// GPUs, by a specification of the Container Device Interface: all, a number, or device=NAME
+    #[arg(long, value_name = "GPUS")]
+    pub(crate) gpus: Option<String>,
+    /// Weight when block devices are busy, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) blkio_weight: Option<u16>,
+    /// The same for one device
+    #[arg(long, value_name = "DEVICE:WEIGHT")]
+    pub(crate) blkio_weight_device: Vec<String>,
+    /// Bytes that may be read from a device in a second
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    pub(crate) device_read_bps: Vec<String>,
+    /// Bytes that may be written to it
+    #[arg(long, value_name = "DEVICE:BYTES")]
+    pub(crate) device_write_bps: Vec<String>,
+    /// Reads from a device in a second
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub(crate) device_read_iops: Vec<String>,
+    /// Writes to it
+    #[arg(long, value_name = "DEVICE:NUMBER")]
+    pub(crate) device_write_iops: Vec<String>,
 }
 
 /// What the workload may use.
@@ -204,6 +271,24 @@ pub(crate) struct LimitArgs {
     /// Tasks it may have; -1 for any number
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
+    /// The control group below which it gets its own, such as /limits/web
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
+    /// How readily memory is swapped out, 0 to 100
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) memory_swappiness: Option<i64>,
+    /// Let it wait for memory instead of being killed
+    #[arg(long)]
+    pub(crate) oom_kill_disable: bool,
+    /// How much likelier than others it is killed when memory is short, -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) oom_score_adj: Option<i64>,
+    /// Microseconds of a period of real-time processor time
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub(crate) cpu_rt_period: Option<i64>,
+    /// What of each it may use
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    pub(crate) cpu_rt_runtime: Option<i64>,
     /// Limit of each process, such as nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     pub(crate) ulimit: Vec<String>,

@@ -4,13 +4,16 @@ mod container;
 mod create;
 mod image;
 mod system;
+mod usage;
 pub(crate) mod values;
 
 pub(crate) use container::{
     AttachArgs, ContainerCommand, ContainerVerb, ExecArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RemoveArgs,
     RenameArgs, StartArgs, StopArgs, TargetsArgs,
 };
-pub(crate) use create::{CreateArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, TrustArgs};
+pub(crate) use create::{
+    CreateArgs, DeviceArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, SharingArgs, TrustArgs,
+};
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImageCommand, ImagePruneArgs, ImageVerb, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs,
     PullArgs, PushArgs, RmiArgs, TagArgs, Variant,
@@ -19,6 +22,7 @@ pub(crate) use system::{
     DfArgs, EventsArgs, FormatArgs, SystemCommand, SystemVerb, VolumeCommand, VolumeCreateArgs, VolumeListArgs,
     VolumeRemoveArgs,
 };
+pub(crate) use usage::{StatsArgs, TopArgs, UpdateArgs};
 
 use clap::{Args, Parser, Subcommand};
 

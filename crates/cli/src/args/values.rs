@@ -1,7 +1,7 @@
 //! Values of flags in the forms that Docker has for them.
 
 use atoll_api::docker::{
-    BindOptions, DeviceMapping, MountRequest, PortMap, TmpfsOptions, UlimitRequest, VolumeOptions,
+    BindOptions, DeviceMapping, DeviceRequest, MountRequest, PortMap, TmpfsOptions, UlimitRequest, VolumeOptions,
 };
 
 /// Longest line of an environment or label file.
@@ -28,6 +28,15 @@ pub(crate) enum BadValue {
     /// Not a device.
     #[error("invalid device {0:?}: write HOST[:INSIDE[:rwm]]")]
     Device(String),
+    /// Not a limit of one device.
+    #[error("invalid limit of a device {0:?}: write /dev/NAME:VALUE")]
+    DeviceLimit(String),
+    /// Not GPUs.
+    #[error("invalid GPUs {0:?}: write all, a number, or device=NAME")]
+    Gpus(String),
+    /// Not a pair.
+    #[error("{0:?} is not of the form NAME=VALUE")]
+    Pair(String),
     /// Not a port.
     #[error("invalid port {0:?}: write [[IP:]HOST:]PORT[/PROTOCOL], each PORT a number or a range")]
     Port(String),
@@ -101,6 +110,42 @@ pub(crate) fn device(text: &str) -> Result<DeviceMapping, BadValue> {
         path_in_container: inside.to_owned(),
         cgroup_permissions: permissions.to_owned(),
     })
+}
+
+/// `/dev/sda:1mb`.
+pub(crate) fn of_device<T>(text: &str, parse: impl Fn(&str) -> Option<T>) -> Result<(String, T), BadValue> {
+    let parts = text.split_once(':').filter(|(path, _)| path.starts_with('/'));
+    let parsed = parts.and_then(|(path, value)| Some((path.to_owned(), parse(value)?)));
+    parsed.ok_or_else(|| BadValue::DeviceLimit(text.to_owned()))
+}
+
+/// Devices of the Container Device Interface; nothing is asked for without any.
+pub(crate) fn by_name(names: Vec<String>) -> Option<DeviceRequest> {
+    let request = DeviceRequest { driver: "cdi".to_owned(), device_ids: names, ..DeviceRequest::default() };
+    Some(request).filter(|request| !request.device_ids.is_empty())
+}
+
+/// `all`, `2`, `device=0`.
+pub(crate) fn gpus(text: &str) -> Result<DeviceRequest, BadValue> {
+    let capabilities = vec![vec!["gpu".to_owned()]];
+    let plain = DeviceRequest { capabilities, ..DeviceRequest::default() };
+    let count = |text: &str| text.parse::<i64>().ok().filter(|count| *count > 0);
+    match (text, text.split_once('=')) {
+        ("all", _) => Ok(DeviceRequest { count: -1, ..plain }),
+        (_, Some(("device", name))) => Ok(DeviceRequest { device_ids: vec![name.to_owned()], ..plain }),
+        (text, _) => match count(text.strip_prefix("count=").unwrap_or(text)) {
+            Some(count) => Ok(DeviceRequest { count, ..plain }),
+            None => Err(BadValue::Gpus(text.to_owned())),
+        },
+    }
+}
+
+/// `NAME=VALUE`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), BadValue> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(BadValue::Pair(text.to_owned())),
+    }
 }
 
 /// `8080:80`, `127.0.0.1:8080:80/udp`, `80`, `8000-8001:80-81`: ports inside, and where each answers.

@@ -8,6 +8,7 @@ mod logs;
 mod registry;
 mod run;
 mod system;
+mod usage;
 mod volumes;
 
 use std::sync::Arc;
@@ -89,6 +90,9 @@ async fn container(daemon: Daemon, verb: ContainerVerb) -> Result<u8> {
         ContainerVerb::Logs(args) => logs::logs(daemon, args).await,
         ContainerVerb::Exec(args) => exec::exec(daemon, args).await,
         ContainerVerb::Attach(args) => containers::attach(daemon, args).await,
+        ContainerVerb::Stats(args) => usage::stats(daemon, args).await,
+        ContainerVerb::Top(args) => usage::top(daemon, args).await,
+        ContainerVerb::Update(args) => usage::update(daemon, args).await,
     }
 }
 

@@ -52,9 +52,14 @@ pub(crate) struct Notify<'a> {
     pub(crate) pid: i32,
 }
 
-/// Who the process will be: `user` looked up inside the root, or the numbers of the configuration.
-pub(crate) fn resolve(process: &ProcessPlan, user: &str, root: &OwnedFd, proc: &OwnedFd) -> Step<Account> {
-    users::resolve(user, &process.user, |path| {
+/// Who the process will be: `user` and the groups `more` looked up inside the root, or the numbers of the configuration.
+pub(crate) fn resolve(
+    process: &ProcessPlan,
+    (user, more): (&str, &[String]),
+    root: &OwnedFd,
+    proc: &OwnedFd,
+) -> Step<Account> {
+    users::resolve(user, more, &process.user, |path| {
         let place = resolve::open(root, path, OFlags::PATH, false)?;
         // To open a device or a FIFO may do something: neither is a list of users.
         match FileType::from_raw_mode(rustix::fs::fstat(&place)?.st_mode) {

@@ -150,7 +150,7 @@ fn steps(init: &Init<'_>, channel: &mut Channel) -> Step<std::convert::Infallibl
         build_root(init, channel, &proc)?
     };
     begin_time_namespace(plan, &proc)?;
-    let identity = identity::resolve(&plan.process, creation.user, &root, &proc)?;
+    let identity = identity::resolve(&plan.process, (creation.user, creation.more_groups), &root, &proc)?;
     find_program(&plan.process, &identity, &root)?;
     streams.install(identity.uid)?;
     wait_for_start(init, channel, &root, &streams)?;

@@ -122,5 +122,17 @@ pub(crate) fn clone_tree(source: &Path, recursive: bool) -> io::Result<OwnedFd> 
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    Ok(rustix::mount::open_tree(CWD, source, flags)?)
+    match rustix::mount::open_tree(CWD, source, flags) {
+        // Kernels before 6.15 clone no mount that is detached: one that the maker lends by its descriptor is used itself.
+        Err(rustix::io::Errno::INVAL) if is_descriptor(source) => {
+            Ok(rustix::mount::open_tree(CWD, source, OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Whether the path is `/proc/PID/fd/NUMBER`.
+fn is_descriptor(path: &Path) -> bool {
+    let parts: Vec<_> = path.iter().collect();
+    matches!(parts[..], [_, proc, _, fd, _] if proc == "proc" && fd == "fd")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use atoll_api::docker::{self, ContainerSummary, CreateRequest, CreateResponse, Filters, RenameQuery, TopResponse};
+use atoll_api::docker::{self, ContainerSummary, CreateRequest, CreateResponse, Filters, RenameQuery};
 use atoll_engine::{Size, WaitCondition, WorkloadView};
 use atoll_model::WorkloadId;
 use axum::extract::{Path, Query, Request, State as Held};
@@ -35,7 +35,6 @@ pub(super) fn routes() -> Router<State> {
         .route("/containers/{name}/rename", post(rename))
         .route("/containers/{name}/resize", post(resize))
         .route("/containers/{name}/wait", post(wait))
-        .route("/containers/{name}/top", get(top))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -296,32 +295,4 @@ async fn wait(Held(state): Held<State>, Path(name): Path<String>, Query(query): 
         Some((serde_json::to_vec(&response).unwrap_or_default(), None))
     });
     Ok(([(axum::http::header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TopQuery {
-    ps_args: Option<String>,
-}
-
-async fn top(
-    Held(state): Held<State>,
-    Path(name): Path<String>,
-    Query(query): Query<TopQuery>,
-) -> Answer<Json<TopResponse>> {
-    if query.ps_args.is_some_and(|arguments| !arguments.is_empty() && arguments != "-ef") {
-        return Err(Refusal::bad("ps arguments are not supported: leave them out"));
-    }
-    let pids = state.engine.processes(&name).await?;
-    let titles = ["PID", "PPID", "CMD"].map(ToOwned::to_owned).into();
-    // A process that ended meanwhile is left out.
-    Ok(Json(TopResponse { titles, processes: pids.into_iter().filter_map(process).collect() }))
-}
-
-fn process(pid: i32) -> Option<Vec<String>> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.to_owned();
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let words = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
-    Some(vec![pid.to_string(), parent, words])
 }

@@ -10,6 +10,7 @@ mod pull;
 mod registries;
 mod streams;
 mod system;
+mod use_of_host;
 mod volumes;
 
 use axum::Router;
@@ -43,6 +44,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .merge(containers::routes())
         .merge(streams::routes())
         .merge(exec::routes())
+        .merge(use_of_host::routes())
         .merge(images::routes())
         .merge(registries::routes())
         .merge(volumes::routes())

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use atoll_sys::cgroup::{Cgroup, Layout};
+use atoll_sys::cgroup::{Cgroup, Layout, Support};
 use atoll_sys::userns;
 
 use crate::spec::{Bounding, Host, KernelVersion};
@@ -63,7 +63,8 @@ pub(super) fn fingerprint(shim: &Path, cgroup_parent: &str) -> Fingerprint {
                 .to_owned(),
         );
     }
-    Fingerprint { missing: missing(shim), warnings, control_groups }
+    let limits = Layout::read().as_ref().map(Support::read).unwrap_or_default();
+    Fingerprint { missing: missing(shim), warnings, control_groups, limits }
 }
 
 /// Whether workloads get control groups: always root's, and those of an ordinary user that are delegated.

@@ -31,11 +31,13 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
         id: plan.workload.id.to_string(),
         spec,
         user: plan.workload.command.user.clone(),
+        groups: plan.workload.command.groups.clone(),
         root: plan.root,
         streams: plan.streams,
         log: plan.log,
         run: plan.run,
         helper: plan.helper,
+        joins: plan.joins,
     };
     let short = plan.workload.id.short().to_string();
     let (mut stream, mut child) = spawn(shim, &run, &short, plan.network)?;

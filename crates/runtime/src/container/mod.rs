@@ -4,14 +4,17 @@
 //! it and reports. What survives this daemon is the supervisor's socket and its records in the run folder, from which
 //! [`Driver::recover`] finds it again: by socket, boot id and start time, never by a bare process number.
 
+mod cdi;
 mod devices;
 mod host;
 mod launch;
 mod recover;
+mod sample;
 
 use std::path::{Path, PathBuf};
 
-pub use recover::live_process;
+pub use recover::{first_process, live_process};
+pub use sample::sample;
 
 use crate::{Capabilities, Driver, Error, Fingerprint, Handle, Plan, Recovered};
 
@@ -51,8 +54,10 @@ impl Driver for ContainerDriver {
     async fn create(&self, plan: Plan) -> Result<Handle, Error> {
         let spec = {
             let host = host::facts(&self.cgroup_parent, &self.shim)?;
-            let devices = devices::resolve(&plan.workload.security)?;
-            crate::spec::build(&plan, &host, devices)?
+            let devices = devices::resolve(&plan.workload.security, &plan.workload.resources.block_io)?;
+            let mut spec = crate::spec::build(&plan, &host, devices)?;
+            cdi::inject(&plan.workload.security.cdi, &mut spec)?;
+            spec
         };
         launch::launch(&self.shim, plan, spec).await
     }

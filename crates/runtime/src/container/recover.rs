@@ -74,10 +74,24 @@ pub(super) async fn destroy(run: &Path) -> Result<(), Error> {
 /// # Errors
 /// When a record cannot be read.
 pub fn live_process(run: &Path) -> Result<Option<ProcessRecord>, Error> {
+    let Some(shim) = of_this_boot(run)? else { return Ok(None) };
+    Ok([shim.shim, shim.init].into_iter().find(|process| is(*process)))
+}
+
+/// The first process of the workload with this run folder, while it is there.
+///
+/// # Errors
+/// When a record cannot be read.
+pub fn first_process(run: &Path) -> Result<Option<ProcessRecord>, Error> {
+    let Some(shim) = of_this_boot(run)? else { return Ok(None) };
+    Ok(Some(shim.init).filter(|process| is(*process)))
+}
+
+/// The record of a supervisor, unless the host was started again since.
+pub(crate) fn of_this_boot(run: &Path) -> Result<Option<Shim>, Error> {
     let Some(shim) = read::<Shim>(&run.join(record::SHIM))? else { return Ok(None) };
     let boot = atoll_sys::proc::boot_id().map_err(Error::io("reading the boot id"))?;
-    let now = shim.boot == boot;
-    Ok([shim.shim, shim.init].into_iter().find(|process| now && is(*process)))
+    Ok(Some(shim).filter(|shim| shim.boot == boot))
 }
 
 /// Whether the recorded supervisor is the process that has its number now.

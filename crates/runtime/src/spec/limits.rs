@@ -1,7 +1,7 @@
 //! Limits in the units of the runtime specification, checked as Docker checks them.
 
 use atoll_model::{Resources, Ulimit};
-use atoll_oci::runtime::{self as oci, Cpu, Memory, Pids, Rlimit};
+use atoll_oci::runtime::{self as oci, BlockIo, Cpu, Memory, Pids, Rlimit};
 
 use super::Error;
 
@@ -44,6 +44,23 @@ pub(super) fn resources(resources: &Resources) -> Result<oci::Resources, Error> 
     })
 }
 
+/// What is to be written for limits to be as in `after`: those that are gone since `before` are lifted.
+///
+/// # Errors
+/// [`Error::Limit`] when a value is out of its range, or at odds with another.
+pub fn change_of_limits(before: &Resources, after: &Resources) -> Result<oci::Resources, Error> {
+    let mut change = resources(after)?;
+    if before.pids.is_some() && change.pids.is_none() {
+        change.pids = Some(Pids { limit: -1 });
+    }
+    let has_quota = |resources: &Resources| resources.nano_cpus.is_some() || resources.cpu_quota.is_some();
+    if has_quota(before) && !has_quota(after) {
+        change.cpu.get_or_insert_default().quota = Some(-1);
+    }
+    change.block_io = after.block_io.weight.map(|weight| BlockIo { weight: Some(weight), ..BlockIo::default() });
+    Ok(change)
+}
+
 fn memory(resources: &Resources) -> Result<Option<Memory>, Error> {
     let limit = resources.memory.filter(|bytes| *bytes > 0);
     if limit.is_some_and(|bytes| bytes < MEMORY_MIN) {
@@ -73,7 +90,14 @@ fn memory(resources: &Resources) -> Result<Option<Memory>, Error> {
     {
         return Err(Error::Limit("the memory reservation must not be above the memory limit".to_owned()));
     }
-    let memory = Memory { limit: limit.map(bytes), reservation: reservation.map(bytes), swap, ..Memory::default() };
+    let memory = Memory {
+        limit: limit.map(bytes),
+        reservation: reservation.map(bytes),
+        swap,
+        swappiness: resources.swappiness,
+        disable_oom_killer: resources.oom.kill_disable.then_some(true),
+        ..Memory::default()
+    };
     Ok((memory != Memory::default()).then_some(memory))
 }
 
@@ -110,6 +134,8 @@ fn cpu(resources: &Resources) -> Result<Option<Cpu>, Error> {
         period,
         cpus: resources.cpuset_cpus.clone().unwrap_or_default(),
         mems: resources.cpuset_mems.clone().unwrap_or_default(),
+        realtime_period: resources.realtime.period,
+        realtime_runtime: resources.realtime.runtime,
         ..Cpu::default()
     };
     Ok((cpu != Cpu::default()).then_some(cpu))

@@ -2,32 +2,32 @@
 //!
 //! [`build`] is a pure function of the plan and of what is true of this host ([`Host`]). Names and values are Docker's
 //! (moby, `daemon/pkg/oci`): 14 capabilities, masked and read-only paths, default mounts and devices. Two differences are
-//! on purpose: every workload has a cgroup namespace of its own, also on cgroup v1 and when privileged, and the host's
-//! console device is not among the allowed ones. Nothing of an image's labels is looked at.
+//! on purpose: unless asked for the host's, every workload has a cgroup namespace of its own, also on cgroup v1 and when
+//! privileged, and the host's console device is not among the allowed ones. Nothing of an image's labels is looked at.
 
 mod capabilities;
 mod defaults;
 mod limits;
 mod mounts;
+mod namespaces;
 mod profile;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_container::seccomp::{Arch, default_profile};
-use atoll_model::{Network, Seccomp, Security, Ulimit, Workload};
+use atoll_model::{Seccomp, Security, Ulimit, Workload};
 use atoll_oci::runtime::{
-    ConsoleSize, Device, DeviceRule, Linux, LinuxSeccomp, Namespace, NamespaceType, OCI_VERSION, Process, Root, Spec,
+    BlockIo, ConsoleSize, Device, DeviceRule, Linux, LinuxSeccomp, OCI_VERSION, Process, Root, Spec,
 };
-use atoll_wall::NETWORK_PATH;
 use atoll_wall::launch::{Size, Streams};
 use atoll_wall::message::Exec;
 
 use crate::{ExecPlan, Plan};
 
 pub use capabilities::Bounding;
+pub use limits::change_of_limits;
 pub use profile::KernelVersion;
 
 /// `PATH` of a workload whose image sets none.
@@ -61,6 +61,8 @@ pub struct Devices {
     pub nodes: Vec<Device>,
     /// Rules that allow their use.
     pub rules: Vec<DeviceRule>,
+    /// Limits on block devices.
+    pub block_io: BlockIo,
 }
 
 /// Why a workload cannot be expressed.
@@ -139,7 +141,7 @@ pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> 
     let mut mounts = mounts::all(workload, host.groups, &plan.mounts)?;
     let mut process = process(workload, &capabilities, plan.streams.terminal)?;
     process.rlimits = limits::rlimits(&workload.resources.ulimits)?;
-    process.oom_score_adj = host.protected.then_some(0);
+    process.oom_score_adj = process.oom_score_adj.or_else(|| host.protected.then_some(0));
     if workload.life.init {
         mounts.push(mounts::init(&host.shim)?);
         process.args = [INIT, "init", "--"].into_iter().map(str::to_owned).chain(process.args).collect();
@@ -148,9 +150,10 @@ pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> 
         oci_version: OCI_VERSION.to_owned(),
         process: Some(process),
         root: Some(Root { path: "rootfs".to_owned(), readonly: workload.security.read_only_root }),
-        hostname: workload.host.hostname.clone(),
-        domainname: workload.host.domainname.clone(),
+        hostname: namespaces::own_name(workload, &workload.host.hostname),
+        domainname: namespaces::own_name(workload, &workload.host.domainname),
         mounts,
+        annotations: workload.host.annotations.clone(),
         linux: Some(linux(plan, host, devices, &capabilities)?),
         ..Spec::default()
     })
@@ -158,26 +161,22 @@ pub fn build(plan: &Plan, host: &Host, devices: Devices) -> Result<Spec, Error> 
 
 fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static str]) -> Result<Linux, Error> {
     let workload = &*plan.workload;
-    let network = match (&workload.host.network, &plan.network) {
-        (Network::Host, _) => None,
-        (Network::None, _) => Some(""),
-        (Network::Bridge(_), Some(_)) => Some(NETWORK_PATH),
-        (Network::Bridge(name), None) => return Err(Error::NoNetwork(name.clone())),
-    };
+    let network = namespaces::network(&workload.host.network, plan.network.is_some())?;
     let security = &workload.security;
-    let (masked_paths, readonly_paths) = if security.privileged || security.unmasked_paths {
-        (Vec::new(), Vec::new())
-    } else {
-        (defaults::masked_paths(&host.thermal), defaults::readonly_paths())
-    };
+    let (masked_paths, readonly_paths) = paths(security, &host.thermal);
     let mut resources = limits::resources(&workload.resources)?;
+    resources.block_io = Some(devices.block_io).filter(|limits| *limits != BlockIo::default());
     resources.devices =
         if security.privileged { defaults::any_device() } else { defaults::device_rules(devices.rules) };
+    let own_network = !matches!(workload.host.network, atoll_model::Network::Host | atoll_model::Network::Workload(_));
+    let mut sysctl = if own_network { defaults::network_sysctls(host.groups) } else { Default::default() };
+    sysctl.extend(workload.host.sysctls.clone());
+    let parent = workload.resources.cgroup_parent.as_ref().unwrap_or(&host.cgroup_parent);
     Ok(Linux {
-        sysctl: network.map_or_else(BTreeMap::new, |_| defaults::network_sysctls(host.groups)),
+        sysctl,
         resources: Some(resources),
-        cgroups_path: format!("{}/{}", host.cgroup_parent.trim_end_matches('/'), workload.id),
-        namespaces: namespaces(network),
+        cgroups_path: format!("{}/{}", parent.trim_end_matches('/'), workload.id),
+        namespaces: namespaces::all(&workload.host.namespaces, network),
         devices: devices.nodes,
         seccomp: seccomp(security, capabilities, host.kernel)?,
         rootfs_propagation: mounts::root_propagation(&plan.mounts).to_owned(),
@@ -187,14 +186,16 @@ fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static st
     })
 }
 
-/// All of its own but the network's, which is the host's (none), its own (an empty path) or that of a path.
-fn namespaces(network: Option<&str>) -> Vec<Namespace> {
-    use NamespaceType::{Cgroup, Ipc, Mount, Network, Pid, Uts};
-    [Mount, Pid, Ipc, Uts, Cgroup]
-        .into_iter()
-        .map(|typ| Namespace { typ, path: String::new() })
-        .chain(network.map(|path| Namespace { typ: Network, path: path.to_owned() }))
-        .collect()
+/// What is hidden, and what can only be read.
+fn paths(security: &Security, thermal: &[String]) -> (Vec<String>, Vec<String>) {
+    if security.privileged {
+        return (Vec::new(), Vec::new());
+    }
+    let open = security.unmasked_paths;
+    let masked = || if open { Vec::new() } else { defaults::masked_paths(thermal) };
+    let readonly = || if open { Vec::new() } else { defaults::readonly_paths() };
+    let (own_masked, own_readonly) = (security.masked_paths.clone(), security.readonly_paths.clone());
+    (own_masked.unwrap_or_else(masked), own_readonly.unwrap_or_else(readonly))
 }
 
 fn process(workload: &Workload, capabilities: &[&'static str], terminal: Option<Size>) -> Result<Process, Error> {
@@ -216,8 +217,14 @@ fn process(workload: &Workload, capabilities: &[&'static str], terminal: Option<
         cwd: absolute("working directory", &workload.command.working_dir)?,
         capabilities: Some(capabilities::sets(capabilities)),
         no_new_privileges: workload.security.no_new_privileges && !workload.security.privileged,
+        oom_score_adj: oom_score(workload),
         ..Process::default()
     })
+}
+
+/// None leaves it as the supervisor has it.
+fn oom_score(workload: &Workload) -> Option<i32> {
+    Some(workload.resources.oom.score_adj).filter(|score| *score != 0)
 }
 
 /// What a supervisor is asked for an exec session.
@@ -252,11 +259,13 @@ pub fn exec(plan: ExecPlan) -> Result<Exec, Error> {
         capabilities: Some(capabilities::sets(&capabilities::resolve(&security, bounding)?)),
         rlimits: limits::rlimits(&workload.resources.ulimits)?,
         no_new_privileges: security.no_new_privileges && !security.privileged,
+        oom_score_adj: oom_score(workload),
         ..Process::default()
     };
     let user = if plan.user.is_empty() { workload.command.user.clone() } else { plan.user };
     let streams = Streams { terminal: plan.terminal, stdin: plan.attach.stdin, stdin_once: true };
-    Ok(Exec { id: plan.id, process, user, streams, attach: plan.attach })
+    let groups = workload.command.groups.clone();
+    Ok(Exec { id: plan.id, process, user, groups, streams, attach: plan.attach })
 }
 
 const fn console_size(size: Size) -> ConsoleSize {
@@ -283,7 +292,7 @@ fn complete(env: &mut Vec<String>, variable: &str) {
 }
 
 /// Sets a variable.
-fn replace(env: &mut Vec<String>, variable: &str) {
+pub(crate) fn replace(env: &mut Vec<String>, variable: &str) {
     env.retain(|known| name_of(known) != name_of(variable));
     env.push(variable.to_owned());
 }

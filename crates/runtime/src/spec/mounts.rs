@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use atoll_model::{Propagation, Workload};
+use atoll_model::{Ipc, Propagation, Workload};
 use atoll_oci::runtime::Mount;
 
 use super::{Error, INIT};
@@ -10,6 +10,9 @@ use crate::{ResolvedMount, ResolvedSource};
 
 /// Size of `/dev/shm` in bytes, unless given.
 const SHM: u64 = 64 << 20;
+
+/// Where shared memory is, on hosts too.
+const SHM_TARGET: &str = "/dev/shm";
 
 /// Group of terminals (Debian's `tty`, as Docker has it), where there are that many groups.
 const TTY: u32 = 5;
@@ -57,15 +60,25 @@ fn defaults(workload: &Workload, groups: u32) -> Vec<Mount> {
     let shm = workload.host.shm_size.unwrap_or(SHM);
     let tty = if groups > TTY { format!(",gid={TTY}") } else { String::new() };
     let list = |options: &str| options.split(',').map(str::to_owned).collect::<Vec<_>>();
-    vec![
+    let mut mounts = vec![
         mount("/proc", "proc", "proc", list("nosuid,noexec,nodev")),
         mount("/dev", "tmpfs", "tmpfs", list("nosuid,strictatime,mode=755,size=65536k")),
         mount("/dev/pts", "devpts", "devpts", list(&format!("nosuid,noexec,newinstance,ptmxmode=0666,mode=0620{tty}"))),
         mount("/sys", "sysfs", "sysfs", list(&format!("nosuid,noexec,nodev,{view}"))),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", list(&format!("{view},nosuid,noexec,nodev"))),
         mount("/dev/mqueue", "mqueue", "mqueue", list("nosuid,noexec,nodev")),
-        mount("/dev/shm", "tmpfs", "shm", list(&format!("nosuid,noexec,nodev,mode=1777,size={shm}"))),
-    ]
+    ];
+    let bound = || list("bind,nosuid,noexec,nodev,rprivate");
+    mounts.extend(match workload.host.namespaces.ipc {
+        Ipc::None => None,
+        Ipc::Private | Ipc::Shareable => {
+            let options = format!("nosuid,noexec,nodev,mode=1777,size={shm}");
+            Some(mount(SHM_TARGET, "tmpfs", "shm", list(&options)))
+        }
+        // Of another workload the supervisor knows where it is.
+        Ipc::Host | Ipc::Workload(_) => Some(mount(SHM_TARGET, "bind", SHM_TARGET, bound())),
+    });
+    mounts
 }
 
 fn mount(destination: &str, typ: &str, source: &str, options: Vec<String>) -> Mount {

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use atoll_model::{Command, ImageRef, Isolation, LifeCycle, Propagation, Resources, Timestamp, Ulimit, WorkloadId};
+use atoll_model::{
+    Command, ImageRef, Isolation, LifeCycle, Network, Propagation, Resources, Timestamp, Ulimit, WorkloadId,
+};
 use atoll_oci::digest::Digest;
+use atoll_oci::runtime::NamespaceType;
 use atoll_wall::launch::{LogPlan, Root as WallRoot};
 use atoll_wall::message::Attach;
 
@@ -44,6 +47,7 @@ fn plan(workload: Workload, mounts: Vec<ResolvedMount>) -> Plan {
         mounts,
         network: None,
         helper: None,
+        joins: Vec::new(),
         log: LogPlan { folder: PathBuf::from("/log"), file_bytes: 1, files: 1 },
         run: PathBuf::from("/run"),
     }
@@ -303,4 +307,66 @@ fn exec_sessions() {
     let exec = exec(plan(&["sh"])).expect("valid");
     assert_eq!(exec.process.env[..2], ["B=2", "A=3"]);
     assert_eq!((exec.user.as_str(), exec.process.cwd.as_str(), exec.streams.stdin), ("daemon", "/w", true));
+}
+
+#[test]
+fn what_is_shared_is_not_made() {
+    use atoll_model::{Ipc, Share};
+    use atoll_oci::runtime::NamespaceType::{Cgroup, Ipc as IpcKind, Network as NetworkKind, Pid, User, Uts};
+    let linux = linux_of(|workload| {
+        let shared = &mut workload.host.namespaces;
+        (shared.pid, shared.ipc, shared.host_uts, shared.host_cgroup) = (Share::Host, Ipc::Host, true, true);
+    });
+    for typ in [Pid, IpcKind, Uts, Cgroup, User] {
+        assert!(linux.namespace(typ).is_none(), "{typ}");
+    }
+    assert!(linux.namespace(NetworkKind).is_some());
+    let spec = built(|workload| workload.host.namespaces.host_uts = true).expect("valid");
+    assert!(spec.hostname.is_empty());
+    let joined = built(|workload| workload.host.namespaces.pid = Share::Workload("x".to_owned())).expect("valid");
+    assert!(joined.linux.expect("linux").namespace(Pid).is_some());
+    assert!(built(|workload| workload.host.network = Network::Workload("x".to_owned())).is_err(), "nobody gave it one");
+}
+
+#[test]
+fn shared_memory_goes_with_the_objects() {
+    use atoll_model::Ipc;
+    let of = |ipc: Ipc| {
+        let spec = built(|workload| workload.host.namespaces.ipc = ipc).expect("valid");
+        spec.mounts.into_iter().find(|mount| mount.destination == "/dev/shm").map(|mount| mount.typ)
+    };
+    assert_eq!(of(Ipc::Private).as_deref(), Some("tmpfs"));
+    assert_eq!(of(Ipc::Shareable).as_deref(), Some("tmpfs"));
+    assert_eq!(of(Ipc::Host).as_deref(), Some("bind"));
+    assert_eq!(of(Ipc::Workload("x".to_owned())).as_deref(), Some("bind"));
+    assert_eq!(of(Ipc::None), None);
+}
+
+#[test]
+fn parameters_paths_and_groups_of_its_own() {
+    let linux = linux_of(|workload| {
+        workload.host.sysctls.insert("net.ipv4.ping_group_range".to_owned(), "1 2".to_owned());
+        workload.security.masked_paths = Some(vec!["/a".to_owned()]);
+        workload.resources.cgroup_parent = Some("/limits/web/".to_owned());
+    });
+    assert_eq!((linux.sysctl.len(), linux.sysctl["net.ipv4.ping_group_range"].as_str()), (2, "1 2"));
+    assert_eq!(linux.masked_paths, ["/a"]);
+    assert!(linux.readonly_paths.contains(&"/proc/sys".to_owned()));
+    assert_eq!(linux.cgroups_path, format!("/limits/web/{}", "ab".repeat(32)));
+    let process = built(|workload| workload.resources.oom.score_adj = -7).expect("valid").process.expect("a process");
+    assert_eq!(process.oom_score_adj, Some(-7));
+}
+
+#[test]
+fn limits_that_are_gone_are_lifted() {
+    let before = Resources { pids: Some(5), nano_cpus: Some(500_000_000), ..Resources::default() };
+    let change = change_of_limits(&before, &Resources::default()).expect("valid");
+    assert_eq!(change.pids.map(|pids| pids.limit), Some(-1));
+    assert_eq!(change.cpu.and_then(|cpu| cpu.quota), Some(-1));
+    let after = Resources { pids: Some(7), cpu_quota: Some(9000), ..Resources::default() };
+    let change = change_of_limits(&before, &after).expect("valid");
+    assert_eq!((change.pids.map(|pids| pids.limit), change.cpu.and_then(|cpu| cpu.quota)), (Some(7), Some(9000)));
+    assert!(change.devices.is_empty() && change.block_io.is_none());
+    let few = Resources { memory: Some(1), ..Resources::default() };
+    assert!(change_of_limits(&Resources::default(), &few).is_err());
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use atoll_container::{Execution, Target as Inside};
 use atoll_wall::frame::{Frame, Kind};
-use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Reply, Request, State, Target};
+use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Reply, Request, Resources, State, Target};
 use atoll_wall::{PROTOCOL, PROTOCOL_OLDEST};
 use rustix::event::PollFlags;
 
@@ -137,6 +137,7 @@ impl Monitor {
             Request::Pause => self.freeze(true)?,
             Request::Resume => self.freeze(false)?,
             Request::Processes => Reply::Processes { pids: self.processes()? },
+            Request::Limit { resources } => self.limit(&resources)?,
             Request::Launch(_) | Request::Hello { .. } => return Err(not_now("a workload is there already")),
         };
         Ok(Answer::Reply(reply))
@@ -218,6 +219,15 @@ impl Monitor {
         self.cgroup.pids().map_err(|error| internal(&error))
     }
 
+    /// Without control groups there is nothing to limit, as when it was made.
+    fn limit(&self, resources: &Resources) -> Result<Reply, Failure> {
+        self.check_live()?;
+        let limits = atoll_container::plan::limits(resources);
+        let limits = limits.map_err(|error| Failure { kind: FailureKind::Invalid, message: error.to_string() })?;
+        self.cgroup.limit(&limits).map_err(|error| internal(&error))?;
+        Ok(Reply::Done)
+    }
+
     fn freeze(&mut self, frozen: bool) -> Result<Reply, Failure> {
         if !matches!(self.stage, Stage::Running) {
             return Err(not_now("the workload does not run"));
@@ -246,7 +256,8 @@ impl Monitor {
         let spec = serde_json::from_slice(&spec).map_err(|error| internal(&error))?;
         let (stdio, ours) = session_streams(exec.streams).map_err(|error| internal(&error))?;
         let inside = Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &spec, state: None };
-        let execution = Execution { process: &exec.process, user: &exec.user, stdio, preserve_fds: 0 };
+        let (user, more_groups) = (exec.user.as_str(), exec.groups.as_slice());
+        let execution = Execution { process: &exec.process, user, more_groups, stdio, preserve_fds: 0 };
         let made = atoll_container::exec(&inside, execution).map_err(|error| of_exec(&error))?;
         let streams = match (ours, made.master) {
             (Some(pipes), _) => pipes,

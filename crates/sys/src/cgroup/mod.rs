@@ -10,6 +10,7 @@ mod device;
 mod layout;
 mod limits;
 mod stats;
+mod support;
 mod systemd;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use layout::Layout;
 use limits::Write;
 pub use limits::{CpuLimits, Device, IoLimits, Limits, MemoryLimits, Rate};
 pub use stats::{BlockIo, CpuUsage, MemoryUsage, Stats};
+pub use support::Support;
 use systemd::Unit;
 pub use systemd::{Error as SystemdError, Owner};
 

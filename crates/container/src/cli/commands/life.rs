@@ -128,6 +128,7 @@ fn make_in(
         bundle: &bundle.path,
         root: RootSource::Path(bundle.rootfs.clone()),
         user: "",
+        more_groups: &[],
         stdio,
         start,
         preserve_fds: make.preserve_fds,

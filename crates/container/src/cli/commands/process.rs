@@ -72,7 +72,7 @@ pub(super) fn exec_in(root: &Path, enter: &Enter) -> anyhow::Result<u8> {
     let signals = if enter.make.detach { None } else { Some(Signals::block().context("cannot wait for signals")?) };
     let preserve_fds = enter.make.preserve_fds;
     let user = if enter.process.is_some() { "" } else { enter.user.as_str() };
-    let execed = exec(&target, Execution { process: &process, user, stdio, preserve_fds })?;
+    let execed = exec(&target, Execution { process: &process, user, more_groups: &[], stdio, preserve_fds })?;
     hand_over(&enter.make, execed.pid, execed.master.as_ref())?;
     let Some(signals) = signals else { return Ok(0) };
     let master = execed.master.as_ref().filter(|_| enter.make.console_socket.is_none());
