@@ -64,6 +64,9 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     };
     let host = &mut request.host_config;
     host.auto_remove = args.rm;
+    if let Some(policy) = &args.restart {
+        host.restart_policy = values::restart(policy)?;
+    }
     host.init = program.init.then_some(true);
     host.isolation = args.isolation.map(|_| "container".to_owned()).unwrap_or_default();
     host.group_add.clone_from(&program.group_add);

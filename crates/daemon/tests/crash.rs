@@ -48,6 +48,9 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
     let (operation, _) = point.split_once('.').expect("operation.step");
     match (operation, point) {
         ("create", _) => own(&[&["create", "--name", "web", "-v", "data:/etc", IMAGE, "true"]]),
+        ("start", "start.after-record") => {
+            own(&[&["run", "-d", "--name", "web", "--restart", "always", IMAGE, "sleep", "9"]])
+        }
         ("start", _) => own(&[&["create", "--name", "web", IMAGE, "sleep", "1000"], &["start", "web"]]),
         ("exit", _) => own(&[&["run", "-d", "--name", "web", IMAGE, "sh", "-c", "exit 5"]]),
         ("remove", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use atoll_model::Refused;
 use tokio::sync::oneshot;
 
 use crate::entry::Entry;
@@ -158,8 +159,10 @@ impl Engine {
         let entry = self.find(name)?;
         let terminal = entry.workload().command.terminal;
         let _operation = entry.operation.lock().await;
-        if let Ok(handle) = entry.running() {
-            return Ok(Attachment::open(terminal, handle.attach(attach).await?));
+        match entry.running() {
+            Ok(handle) => return Ok(Attachment::open(terminal, handle.attach(attach).await?)),
+            Err(error @ Error::Refused { reason: Refused::Restarting, .. }) => return Err(error),
+            Err(_) => {}
         }
         let (attachment, waiting) = Attachment::waiting(terminal, attach);
         entry.push_waiting(waiting);

@@ -1,7 +1,8 @@
 //! The metadata: one embedded transactional file with a schema version.
 //!
 //! Tables of this crate: `engine/meta` (schema version, the root's id, the cgroup parent), `engine/workloads` (id →
-//! what was asked for, as JSON), `engine/ended` (id → how its last run ended), `engine/volumes` (name → volume). Names
+//! what was asked for, as JSON), `engine/ended` (id → how its last run ended, or, with a
+//! restart policy, that there is one), `engine/volumes` (name → volume). Names
 //! of workloads are part of their record; uniqueness is checked in memory by the one process that has the file open.
 //! A record that a later version wrote is not touched: the file is refused as a whole by its schema version.
 
@@ -30,9 +31,22 @@ const CACHE_BYTES: usize = 4 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LastRun {
     pub(crate) started: Timestamp,
-    /// `None`: its start failed with `failure`.
+    /// `None`: its start failed with `failure`, or, without one, its end was not recorded.
     pub(crate) exit: Option<Exit>,
     pub(crate) failure: Option<i32>,
+    /// Restarts by its policy that were before.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+    /// Whether somebody wanted its end.
+    #[serde(default)]
+    pub(crate) asked: bool,
+}
+
+impl LastRun {
+    /// A run that goes on.
+    pub(crate) const fn going_on(started: Timestamp) -> Self {
+        Self { started, exit: None, failure: None, restarts: 0, asked: false }
+    }
 }
 
 /// The open metadata.

@@ -26,6 +26,10 @@ pub(crate) struct Standing {
     pub(crate) last: Option<Exit>,
     /// Why the last start failed.
     pub(crate) failure: String,
+    /// Restarts by its policy since somebody started it.
+    pub(crate) restarts: u32,
+    /// Whether somebody wanted the last end, or wants it now.
+    pub(crate) asked: bool,
     pub(crate) removed: bool,
 }
 
@@ -57,6 +61,8 @@ pub struct WorkloadView {
     pub phase: Phase,
     /// Why its last start failed; empty if it did not.
     pub failure: String,
+    /// Restarts by its policy since somebody started it.
+    pub restarts: u32,
     /// Where it is on its network.
     pub endpoint: Option<Endpoint>,
     /// Exec sessions that exist.
@@ -68,7 +74,8 @@ pub struct WorkloadView {
 /// What a caller waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitCondition {
-    /// That it does not run: at once, when it does not.
+    /// That it does not run: at once, when it does not, else the end of the run that goes on. As in Docker, that is
+    /// the end of the wait whether or not another run follows.
     NotRunning,
     /// The end of the run that goes on, or of the next one.
     NextExit,
@@ -90,7 +97,8 @@ impl Entry {
             Phase::Exited { exit, .. } => Some(*exit),
             _ => None,
         };
-        let standing = Standing { phase, exits: 0, last, failure: String::new(), removed: false };
+        let standing =
+            Standing { phase, exits: 0, last, failure: String::new(), restarts: 0, asked: false, removed: false };
         Self {
             id: workload.id.clone(),
             workload: RwLock::new(Arc::new(workload)),
@@ -118,7 +126,7 @@ impl Entry {
         self.standing.send_if_modified(|standing| match next(&standing.phase, transition) {
             Ok(phase) => {
                 match transition {
-                    Transition::Exit(exit) => {
+                    Transition::Exit(exit) | Transition::Rest(exit) => {
                         standing.exits += 1;
                         standing.last = Some(*exit);
                     }
@@ -148,10 +156,12 @@ impl Entry {
 
     /// The handle of a workload that has processes.
     pub(crate) fn running(&self) -> Result<Handle, Error> {
-        let live = self.phase().is_live();
+        use atoll_model::Refused::{NotRunning, Restarting};
+        let phase = self.phase();
+        let reason = if matches!(phase, Phase::Restarting { .. }) { Restarting } else { NotRunning };
         self.handle()
-            .filter(|_| live)
-            .ok_or_else(|| Error::Refused { id: self.id.short().to_string(), reason: atoll_model::Refused::NotRunning })
+            .filter(|_| phase.is_live())
+            .ok_or_else(|| Error::Refused { id: self.id.short().to_string(), reason })
     }
 
     pub(crate) fn set_handle(&self, handle: Option<Handle>) {
@@ -177,6 +187,14 @@ impl Entry {
         Waiter { receiver, condition, exits }
     }
 
+    /// Waits until it has ended for good, or is gone.
+    pub(crate) async fn over(&self) {
+        let mut receiver = self.standing.subscribe();
+        let over = |standing: &Standing| standing.removed || !is_busy(&standing.phase);
+        // The sender is a field of `self`, so the channel is open.
+        drop(receiver.wait_for(over).await);
+    }
+
     fn live(&self) -> std::sync::MutexGuard<'_, Live> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,9 +207,7 @@ impl Waiter {
         let met = |standing: &Standing| {
             standing.removed
                 || match condition {
-                    WaitCondition::NotRunning => {
-                        !standing.phase.is_live() && !matches!(standing.phase, Phase::Starting { .. })
-                    }
+                    WaitCondition::NotRunning => standing.exits > exits || !is_busy(&standing.phase),
                     WaitCondition::NextExit => standing.exits > exits,
                     WaitCondition::Removed => false,
                 }
@@ -203,6 +219,11 @@ impl Waiter {
         };
         last.unwrap_or(Exit { code: 0, oom_killed: false, at: atoll_model::Timestamp::NEVER })
     }
+}
+
+/// Whether it runs, or is about to.
+const fn is_busy(phase: &Phase) -> bool {
+    phase.is_up() || matches!(phase, Phase::Starting { .. })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 29] = [
+pub const FAILPOINTS: [&str; 30] = [
     "bootstrap.before-name",
     "create.after-record",
     "create.after-root",
@@ -25,6 +25,7 @@ pub const FAILPOINTS: [&str; 29] = [
     "rmi.before-unlink",
     "start.after-create",
     "start.after-prepare",
+    "start.after-record",
     "start.after-start",
     "start.before-prepare",
     "tag.before-dangling",

@@ -32,6 +32,7 @@ mod pull;
 mod push;
 mod recover;
 mod remove;
+mod restart;
 mod settings;
 mod share;
 mod stats;

@@ -1,16 +1,16 @@
-//! Starting, ending and everything between, with the driver.
+//! Starting, ending and everything between, with the driver. What follows from a restart policy is in `restart`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Exit, LifeCycle, Refused, Stdin, Transition, Workload, WorkloadId, signal_number};
+use atoll_model::{Exit, LifeCycle, Phase, Refused, Stdin, Transition, Workload, WorkloadId, signal_number};
 use atoll_store::{RootFs, failpoint};
 
 use crate::db::{Change, LastRun, When};
 use crate::entry::Entry;
 use crate::network::Place;
 use crate::runtime::{self, Driver, Event, Handle, LogPlan, Plan, Size, Streams, Target};
-use crate::{Engine, Error, WaitCondition, host};
+use crate::{Engine, Error, host};
 
 /// How long the end of a workload that was sent SIGKILL may take before the caller is told: it may hang in the kernel.
 const KILL_GRACE: Duration = Duration::from_secs(30);
@@ -25,16 +25,19 @@ impl Engine {
     pub async fn start(&self, name: &str) -> Result<(), Error> {
         let entry = self.find(name)?;
         let _operation = entry.operation.lock().await;
-        self.start_held(&entry).await
+        self.start_held(&entry, 0).await
     }
 
-    async fn start_held(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+    /// Lets it run; `restarts` by its policy were before.
+    pub(crate) async fn start_held(&self, entry: &Arc<Entry>, restarts: u32) -> Result<(), Error> {
         match entry.advance(&Transition::Start) {
             Err(Error::Refused { reason: Refused::Running, .. }) => return Err(Error::NotModified),
             other => other?,
         }
+        entry.standing.send_modify(|standing| (standing.restarts, standing.asked) = (restarts, false));
         match self.launch(entry).await {
             Ok(handle) => {
+                self.note_start(entry).await;
                 self.say(entry, "start", &[]);
                 let engine = self.clone();
                 let entry = Arc::clone(entry);
@@ -96,6 +99,7 @@ impl Engine {
                     stdin_once: workload.command.stdin == Stdin::Once,
                 },
                 log: LogPlan { folder, file_bytes: limits.file_bytes, files: limits.files },
+                restarts: entry.standing.borrow().restarts,
                 run,
                 workload,
             })
@@ -129,7 +133,7 @@ impl Engine {
             }
             return;
         }
-        let last = LastRun { started: at, exit: None, failure: Some(code) };
+        let last = LastRun { failure: Some(code), ..LastRun::going_on(at) };
         self.note_end(entry, last).await;
         self.clear_run_folder(&entry.id);
     }
@@ -137,15 +141,19 @@ impl Engine {
     /// Follows a run to its end, and acts on that.
     pub(crate) async fn supervise(&self, entry: &Arc<Entry>, handle: &Handle) {
         let mut events = handle.events();
-        let exit = loop {
+        loop {
             match events.recv().await {
                 Some(Event::ExecExited { id, exit }) => self.exec_ended(entry, &id, exit),
-                Some(Event::Exited { exit }) => break exit,
+                Some(Event::Resting { exit, restarts, .. }) => self.rests(entry, exit, restarts),
+                Some(Event::Restarted { pid, at }) => self.runs_again(entry, pid, at),
+                Some(Event::Exited { exit, failure }) => {
+                    entry.standing.send_modify(|standing| standing.failure = failure);
+                    return self.ended(entry, exit).await;
+                }
                 // The supervisor is gone without a word: what it left behind is recovered as after a restart.
-                None => break self.bury(entry).await,
+                None => return self.bury(entry).await,
             }
-        };
-        self.ended(entry, exit).await;
+        }
     }
 
     /// Records the end of a run, then publishes it, and does what was asked for in that case.
@@ -153,26 +161,31 @@ impl Engine {
     /// Whoever learns of the end may start or remove the workload at once, so nothing of this run is left by then.
     pub(crate) async fn ended(&self, entry: &Arc<Entry>, exit: Exit) {
         failpoint::hit("exit.before-phase");
-        let started = match entry.phase() {
-            atoll_model::Phase::Running { started, .. } | atoll_model::Phase::Paused { started, .. } => started,
+        let phase = entry.phase();
+        let started = match phase {
+            Phase::Running { started, .. } | Phase::Paused { started, .. } | Phase::Restarting { started, .. } => {
+                started
+            }
             _ => exit.at,
+        };
+        let (restarts, asked) = {
+            let standing = entry.standing.borrow();
+            (standing.restarts, standing.asked)
         };
         let auto_remove = entry.workload().life.auto_remove;
         if !auto_remove {
-            self.note_end(entry, LastRun { started, exit: Some(exit), failure: None }).await;
+            self.note_end(entry, LastRun { started, exit: Some(exit), failure: None, restarts, asked }).await;
             failpoint::hit("exit.after-record");
             self.clear_run_folder(&entry.id);
         }
-        self.end_execs(entry);
         self.disconnect(&entry.id);
-        if exit.oom_killed {
-            self.say(entry, "oom", &[]);
-        }
         entry.set_handle(None);
-        if let Err(error) = entry.advance(&Transition::Exit(exit)) {
-            tracing::error!(%error, id = %entry.id.short(), "an exit does not fit its phase");
+        if matches!(phase, Phase::Restarting { .. }) {
+            // The run that ended like this was told of before it waited for the next.
+            self.advance_or_say(entry, &Transition::Exit(exit));
+        } else {
+            self.run_ended(entry, exit, &Transition::Exit(exit));
         }
-        self.say(entry, "die", &[("exitCode", exit.code.to_string())]);
         if auto_remove {
             let _operation = entry.operation.lock().await;
             if let Err(error) = self.remove_held(entry, true).await {
@@ -181,7 +194,17 @@ impl Engine {
         }
     }
 
-    async fn note_end(&self, entry: &Arc<Entry>, last: LastRun) {
+    /// Publishes and tells the end of a run, and of the exec sessions in it.
+    pub(crate) fn run_ended(&self, entry: &Entry, exit: Exit, transition: &Transition) {
+        self.end_execs(entry);
+        if exit.oom_killed {
+            self.say(entry, "oom", &[]);
+        }
+        self.advance_or_say(entry, transition);
+        self.say(entry, "die", &[("exitCode", exit.code.to_string())]);
+    }
+
+    pub(crate) async fn note_end(&self, entry: &Arc<Entry>, last: LastRun) {
         let db = self.shared.db.clone();
         let id = entry.id.clone();
         let result = host::blocking(move || db.apply(&[Change::PutEnded(id.as_str(), last)], When::Now)).await;
@@ -207,7 +230,7 @@ impl Engine {
     pub async fn stop(&self, name: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
         let entry = self.find(name)?;
         let _operation = entry.operation.lock().await;
-        if !entry.phase().is_live() {
+        if !entry.phase().is_up() {
             return Err(Error::NotModified);
         }
         self.stop_held(&entry, signal, timeout_s).await
@@ -220,10 +243,10 @@ impl Engine {
     pub async fn restart(&self, name: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
         let entry = self.find(name)?;
         let _operation = entry.operation.lock().await;
-        if entry.phase().is_live() {
+        if entry.phase().is_up() {
             self.stop_held(&entry, signal, timeout_s).await?;
         }
-        self.start_held(&entry).await?;
+        self.start_held(&entry, 0).await?;
         self.say(&entry, "restart", &[]);
         Ok(())
     }
@@ -234,19 +257,21 @@ impl Engine {
             "" => SIGTERM,
             text => parse_signal(text)?,
         };
-        let ended = entry.wait(WaitCondition::NotRunning);
         let Some(handle) = entry.handle() else {
             // It has just ended by itself.
-            ended.done().await;
+            entry.over().await;
             return Ok(());
         };
-        ignore_gone(handle.signal(Target::Init, number).await)?;
-        self.say(entry, "kill", &[("signal", number.to_string())]);
+        self.stay_down(entry, &handle).await?;
+        if entry.phase().is_live() {
+            ignore_ended(handle.signal(Target::Init, number).await)?;
+            self.say(entry, "kill", &[("signal", number.to_string())]);
+        }
         let timeout = timeout_s.or(workload.life.stop_timeout_s).unwrap_or(LifeCycle::STOP_TIMEOUT_S);
         match u64::try_from(timeout) {
-            Err(_) => drop(ended.done().await),
+            Err(_) => entry.over().await,
             Ok(seconds) => {
-                if tokio::time::timeout(Duration::from_secs(seconds), ended.done()).await.is_err() {
+                if tokio::time::timeout(Duration::from_secs(seconds), entry.over()).await.is_err() {
                     self.kill_hard(entry, &handle).await?;
                 }
             }
@@ -257,11 +282,13 @@ impl Engine {
 
     /// Sends SIGKILL to everything in a workload and waits for its end.
     pub(crate) async fn kill_hard(&self, entry: &Arc<Entry>, handle: &Handle) -> Result<(), Error> {
-        let ended = entry.wait(WaitCondition::NotRunning);
-        ignore_gone(handle.signal(Target::All, SIGKILL).await)?;
-        self.say(entry, "kill", &[("signal", SIGKILL.to_string())]);
-        match tokio::time::timeout(KILL_GRACE, ended.done()).await {
-            Ok(_) => Ok(()),
+        self.stay_down(entry, handle).await?;
+        if entry.phase().is_live() {
+            ignore_ended(handle.signal(Target::All, SIGKILL).await)?;
+            self.say(entry, "kill", &[("signal", SIGKILL.to_string())]);
+        }
+        match tokio::time::timeout(KILL_GRACE, entry.over()).await {
+            Ok(()) => Ok(()),
             Err(_) => Err(Error::InUse(format!(
                 "container {} was sent SIGKILL {} s ago and has not ended: a process of it hangs in the kernel",
                 entry.id.short(),
@@ -270,14 +297,20 @@ impl Engine {
         }
     }
 
-    /// Sends a signal to a workload's first process.
+    /// Sends a signal to a workload's first process. One that waits for its next run does not get it: that run is not to be.
     ///
     /// # Errors
     /// When it does not run, or there is no such signal.
     pub async fn kill(&self, name: &str, signal: &str) -> Result<(), Error> {
         let entry = self.find(name)?;
         let number = parse_signal(signal)?;
+        if let (Phase::Restarting { .. }, Some(handle)) = (entry.phase(), entry.handle()) {
+            return self.stay_down(&entry, &handle).await;
+        }
         let handle = entry.running()?;
+        if wants_end(&entry.workload().life, number) {
+            self.stay_down(&entry, &handle).await?;
+        }
         // A frozen process dies of SIGKILL only once it is thawed; killing everything does that.
         let target = if number == SIGKILL { Target::All } else { Target::Init };
         handle.signal(target, number).await?;
@@ -330,10 +363,16 @@ fn parse_signal(text: &str) -> Result<i32, Error> {
     signal_number(text).ok_or_else(|| Error::Invalid(format!("Invalid signal: {text}")))
 }
 
-/// A supervisor that is gone has nothing left to signal: its workload has ended, which is seen elsewhere.
-fn ignore_gone(result: Result<(), runtime::Error>) -> Result<(), runtime::Error> {
+/// Whether a signal means that the workload is to end for good, as Docker has it: SIGKILL, and the signal that asks it to end;
+/// where none is named, any.
+fn wants_end(life: &LifeCycle, number: i32) -> bool {
+    number == SIGKILL || life.stop_signal.is_empty() || signal_number(&life.stop_signal) == Some(number)
+}
+
+/// A workload that has ended needs no signal: its end is seen elsewhere.
+pub(crate) fn ignore_ended(result: Result<(), runtime::Error>) -> Result<(), runtime::Error> {
     match result {
-        Err(error) if error.is_gone() => Ok(()),
+        Err(error) if error.kind() == runtime::ErrorKind::NotNow => Ok(()),
         other => other,
     }
 }

@@ -6,6 +6,7 @@
 //!   record, exit record                 → ended while nobody looked
 //!   record, supervisor dead without one → its cgroup is killed, the exit is unknown (137)
 //!   record, no run folder               → as the record says: never run, or ended
+//!   … and the host has come up since    → started, where its restart policy has it so
 //!   no record, something on the disk    → a removal that was not finished, or a definition that was not: deleted
 //! ```
 
@@ -13,13 +14,16 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use atoll_model::{Exit, Phase, Transition, Workload};
+use atoll_model::{Exit, Phase, Workload};
 
 use crate::db::LastRun;
 use crate::engine::RUN_FOLDERS;
 use crate::entry::Entry;
 use crate::runtime::{self, Driver, Handle, ProcessRecord, Recovered, State};
 use crate::{Engine, Error, host};
+
+/// Which boot of the host the run folder is of.
+const BOOT: &str = "boot";
 
 /// One process of each workload that runs, though the engine that started it may be gone. Whoever is to open an engine on this
 /// run folder learns from them where the workloads are.
@@ -41,9 +45,15 @@ impl Engine {
         let known = self.shared.db.workloads()?;
         let roots: HashSet<String> = self.shared.store.roots()?.into_iter().collect();
         let ids: HashSet<String> = known.iter().map(|(workload, _)| workload.id.to_string()).collect();
+        let rebooted = self.note_boot()?;
+        let mut starting = Vec::new();
         for (workload, last) in known {
-            self.recover_workload(workload, last, &roots).await?;
+            let entry = self.recover_workload(workload, last, &roots).await?;
+            if rebooted && is_to_start(&entry) {
+                starting.push(entry);
+            }
         }
+        self.start_all(starting);
         self.delete_orphans(&ids, &roots).await?;
         self.delete_orphan_volumes()?;
         let engine = self.clone();
@@ -60,33 +70,70 @@ impl Engine {
         workload: Workload,
         last: Option<LastRun>,
         roots: &HashSet<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<Arc<Entry>, Error> {
         let auto_remove = workload.life.auto_remove;
         let run = self.run_folder(&workload.id);
         let ran = run.exists();
         let entry = Arc::new(Entry::new(workload, phase_of(last)));
         self.register(&entry)?;
+        if let Some(LastRun { restarts, asked, .. }) = last {
+            entry.standing.send_modify(|standing| (standing.restarts, standing.asked) = (restarts, asked));
+        }
         if !ran {
             if auto_remove && !roots.contains(entry.id.as_str()) {
                 self.remove_held(&entry, true).await?;
             }
-            return Ok(());
+            if let (Some(last), Phase::Exited { started, exit }) = (last, entry.phase())
+                && last.exit.is_none()
+            {
+                self.note_end(&entry, LastRun { exit: Some(exit), ..LastRun::going_on(started) }).await;
+            }
+            return Ok(entry);
         }
         match self.shared.driver.recover(&run).await? {
             Recovered::Live(handle, state) => self.adopt(&entry, handle, state).await,
             Recovered::Ended(ended) => {
-                entry.advance(&Transition::Start)?;
-                entry.advance(&Transition::Started { pid: 0, at: ended.started })?;
-                self.ended(&entry, ended.exit).await;
+                entry.standing.send_modify(|standing| {
+                    standing.phase = Phase::Running { pid: 0, started: ended.started };
+                    (standing.restarts, standing.asked) = (ended.restarts, ended.asked);
+                });
+                self.ended_unseen(&entry, ended.exit, ended.resting).await;
             }
             Recovered::Lost => {
-                entry.advance(&Transition::Start)?;
-                self.ended(&entry, Exit::unknown(host::now())).await;
+                entry.standing.send_modify(|standing| {
+                    standing.phase =
+                        Phase::Running { pid: 0, started: last.map_or_else(host::now, |last| last.started) };
+                });
+                let exit = Exit::unknown(host::now());
+                self.ended_unseen(&entry, exit, self.wants_again(&entry, exit)).await;
             }
             // It was being made ready when the daemon was killed: as if nobody had asked.
             Recovered::NotStarted => self.clear_run_folder(&entry.id),
         }
-        Ok(())
+        Ok(entry)
+    }
+
+    /// The end of a run, and what follows from it where no supervisor is left to see to that.
+    async fn ended_unseen(&self, entry: &Arc<Entry>, exit: Exit, again: bool) {
+        self.ended(entry, exit).await;
+        let (restarts, asked) = {
+            let standing = entry.standing.borrow();
+            (standing.restarts, standing.asked)
+        };
+        if again && !asked {
+            self.start_again(entry, restarts.saturating_add(1));
+        }
+    }
+
+    /// Whether the host has come up since the last engine on this run folder.
+    fn note_boot(&self) -> Result<bool, Error> {
+        let boot = atoll_sys::proc::boot_id().map_err(Error::host("reading the boot id"))?;
+        let file = self.shared.settings.run.join(BOOT);
+        let same = std::fs::read_to_string(&file).is_ok_and(|noted| noted == boot);
+        if !same {
+            host::write_file(&file, boot.as_bytes())?;
+        }
+        Ok(!same)
     }
 
     async fn adopt(&self, entry: &Arc<Entry>, handle: Handle, state: State) {
@@ -96,13 +143,19 @@ impl Engine {
             self.clear_run_folder(&entry.id);
             return;
         }
-        let phase = if state.paused {
-            Phase::Paused { pid: state.pid, started: state.started }
-        } else {
-            Phase::Running { pid: state.pid, started: state.started }
+        let State { pid, started, .. } = state;
+        let phase = match (state.resting, state.paused) {
+            (Some(exit), _) => Phase::Restarting { started, exit },
+            (None, true) => Phase::Paused { pid, started },
+            (None, false) => Phase::Running { pid, started },
         };
-        tracing::info!(id = %entry.id.short(), pid = state.pid, "adopted");
-        entry.standing.send_modify(|standing| standing.phase = phase);
+        tracing::info!(id = %entry.id.short(), pid, "adopted");
+        entry.standing.send_modify(|standing| {
+            standing.phase = phase;
+            standing.last = state.resting.or(standing.last);
+            (standing.restarts, standing.asked) = (state.restarts, state.asked);
+        });
+        self.align_policy(entry, &handle, state.restart).await;
         entry.set_handle(Some(handle.clone()));
         self.adopt_endpoint(&entry.id);
         self.adopt_execs(entry, state.execs);
@@ -112,16 +165,20 @@ impl Engine {
         tokio::spawn(async move { engine.supervise(&entry, &handle).await });
     }
 
-    /// The end of a workload whose supervisor is gone without a word.
-    pub(crate) async fn bury(&self, entry: &Arc<Entry>) -> Exit {
-        match self.shared.driver.recover(&self.run_folder(&entry.id)).await {
-            Ok(Recovered::Ended(ended)) => ended.exit,
-            Ok(_) => Exit::unknown(host::now()),
+    /// The end of a workload whose supervisor is gone without a word, and what follows from that.
+    pub(crate) async fn bury(&self, entry: &Arc<Entry>) {
+        let (exit, again) = match self.shared.driver.recover(&self.run_folder(&entry.id)).await {
+            Ok(Recovered::Ended(ended)) => (ended.exit, ended.resting),
+            Ok(_) => {
+                let exit = Exit::unknown(host::now());
+                (exit, self.wants_again(entry, exit))
+            }
             Err(error) => {
                 tracing::error!(%error, id = %entry.id.short(), "clearing up after a lost supervisor");
-                Exit::unknown(host::now())
+                (Exit::unknown(host::now()), false)
             }
-        }
+        };
+        self.ended_unseen(entry, exit, again).await;
     }
 
     /// Deletes what belongs to no record: roots, folders and supervisors.
@@ -150,10 +207,19 @@ impl Engine {
     }
 }
 
+/// Whether a workload that does not run is to run because its host has come up.
+fn is_to_start(entry: &Entry) -> bool {
+    let standing = entry.standing.borrow();
+    let Phase::Exited { exit, .. } = standing.phase else { return false };
+    !standing.removed && entry.workload().life.restart.at_boot(exit.code, standing.restarts, standing.asked)
+}
+
 fn phase_of(last: Option<LastRun>) -> Phase {
     match last {
         None => Phase::CREATED,
         Some(LastRun { started, exit: Some(exit), .. }) => Phase::Exited { started, exit },
+        // It was let go, and went with its host.
+        Some(LastRun { started, failure: None, .. }) => Phase::Exited { started, exit: Exit::unknown(host::now()) },
         Some(LastRun { failure, .. }) => Phase::Created { failure },
     }
 }

@@ -10,7 +10,7 @@ use atoll_store::failpoint;
 
 use crate::db::{Change, When};
 use crate::entry::Entry;
-use crate::{Engine, Error, WaitCondition, host};
+use crate::{Engine, Error, host};
 
 impl Engine {
     /// Takes a workload away, `force`: also one that runs; `volumes`: with its anonymous volumes.
@@ -19,11 +19,11 @@ impl Engine {
     /// When it runs and is not to be forced.
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Error> {
         let entry = self.find(name)?;
-        if force && entry.phase().is_live() {
+        if force && entry.phase().is_up() {
             match entry.handle() {
                 Some(handle) => self.kill_hard(&entry, &handle).await?,
                 // It is ending by itself.
-                None => drop(entry.wait(WaitCondition::NotRunning).done().await),
+                None => entry.over().await,
             }
         }
         let _operation = entry.operation.lock().await;

@@ -67,6 +67,7 @@ impl Engine {
             joins: Vec::new(),
             streams: Streams { terminal: None, stdin: false, stdin_once: false },
             log: LogPlan { folder: folder.clone(), file_bytes: limits.file_bytes, files: limits.files },
+            restarts: 0,
             run,
         };
         let handle = self.shared.driver.create(plan).await?;
@@ -74,12 +75,12 @@ impl Engine {
         handle.start().await?;
         loop {
             match events.recv().await {
-                Some(Event::Exited { exit }) if exit.code == 0 => return Ok(ran),
-                Some(Event::Exited { exit }) => {
+                Some(Event::Exited { exit, .. }) if exit.code == 0 => return Ok(ran),
+                Some(Event::Exited { exit, .. }) => {
                     let said = last_lines(&folder);
                     return Err(Error::StepFailed { what: step.what, code: exit.code, said });
                 }
-                Some(Event::ExecExited { .. }) => {}
+                Some(_) => {}
                 None => return Err(Error::StepFailed { what: step.what, code: 137, said: String::new() }),
             }
         }

@@ -223,6 +223,7 @@ impl Engine {
             workload: entry.workload(),
             phase: standing.phase,
             failure: standing.failure,
+            restarts: standing.restarts,
             endpoint: self.endpoint(&entry.id),
             execs: entry.execs(|execs| execs.keys().cloned().collect()),
             log: self.folder(&entry.id),

@@ -3,14 +3,19 @@
 //! ```text
 //!              Start                 Started              Exit
 //!   Created ───────────► Starting ───────────► Running ───────────► Exited ──┐
-//!      ▲  ╲                 │ Failed             │  ▲                │  │     │ Start
-//!      │   ╲                ▼                Pause│  │Resume          │  └─────┘ (to Starting)
-//!      │    ╲             Exited                 ▼  │                │
-//!      │     ╲                                  Paused ── Exit ──► Exited
-//!      │      ╲ Remove                                               │ Remove
-//!      │       └────────────────► Removing ◄─────────────────────────┘
+//!      │                    │ Failed             │  ▲                ▲ │     │ Start
+//!      │                    ▼               Pause│  │Resume          │ └─────┘ (to Starting)
+//!      │                 Exited                  ▼  │                │
+//!      │                                        Paused ── Exit ──────┤
+//!      │                                                             │
+//!      │         Running, Paused ── Rest ──► Restarting ── Exit ─────┤
+//!      │                                         └── Started ──► Running
+//!      │ Remove                                                      │ Remove
+//!      └──────────────────────► Removing ◄───────────────────────────┘
 //! ```
 //!
+//! `Rest` is the end of a run that its restart policy does not leave at that: the supervisor starts the workload again by
+//! itself. While it is `Restarting` it counts as running, as in Docker: it can be stopped and killed, but not started or paused.
 //! `Failed` is a start that never reached the workload's program: it leaves `Created` when the workload has never run
 //! (as Docker does, with the exit code set), `Exited` otherwise. A removal that was begun is only ever finished.
 
@@ -72,6 +77,13 @@ pub enum Phase {
         /// How it ended.
         exit: Exit,
     },
+    /// Its last run has ended like that, and its supervisor is about to start it again.
+    Restarting {
+        /// When that run was let go.
+        started: Timestamp,
+        /// How it ended.
+        exit: Exit,
+    },
     /// It is being taken away, and will not come back.
     Removing,
 }
@@ -101,6 +113,8 @@ pub enum Transition {
     Resume,
     /// It ended.
     Exit(Exit),
+    /// A run ended, and another follows.
+    Rest(Exit),
     /// Somebody asked for its removal.
     Remove,
 }
@@ -117,6 +131,9 @@ pub enum Refused {
     /// It is not running.
     #[error("it is not running")]
     NotRunning,
+    /// It will run again by itself.
+    #[error("it is restarting, wait until the container is running, or stop it")]
+    Restarting,
     /// It is being removed.
     #[error("its removal is already in progress")]
     Removing,
@@ -127,7 +144,7 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] when that cannot happen to a workload in this phase; the phase stays.
 pub fn next(phase: &Phase, transition: &Transition) -> Result<Phase, Refused> {
-    use Phase::{Created, Exited, Paused, Removing, Running, Starting};
+    use Phase::{Created, Exited, Paused, Removing, Restarting, Running, Starting};
     match (phase, transition) {
         (Removing, _) => Err(Refused::Removing),
 
@@ -136,7 +153,9 @@ pub fn next(phase: &Phase, transition: &Transition) -> Result<Phase, Refused> {
         (Paused { .. }, Transition::Start) => Err(Refused::Paused),
         (_, Transition::Start) => Err(Refused::Running),
 
-        (Starting { .. }, Transition::Started { pid, at }) => Ok(Running { pid: *pid, started: *at }),
+        (Starting { .. } | Restarting { .. }, Transition::Started { pid, at }) => {
+            Ok(Running { pid: *pid, started: *at })
+        }
         (Starting { before: None }, Transition::Failed { code, .. }) => Ok(Created { failure: Some(*code) }),
         (Starting { before: Some(_) }, Transition::Failed { code, at }) => {
             Ok(Exited { started: *at, exit: Exit { code: *code, oom_killed: false, at: *at } })
@@ -145,6 +164,7 @@ pub fn next(phase: &Phase, transition: &Transition) -> Result<Phase, Refused> {
 
         (Running { pid, started }, Transition::Pause) => Ok(Paused { pid: *pid, started: *started }),
         (Paused { .. }, Transition::Pause) => Err(Refused::Paused),
+        (Restarting { .. }, Transition::Pause) => Err(Refused::Restarting),
         (Paused { pid, started }, Transition::Resume) => Ok(Running { pid: *pid, started: *started }),
         (Running { .. }, Transition::Resume) => Err(Refused::Running),
         (_, Transition::Pause | Transition::Resume) => Err(Refused::NotRunning),
@@ -152,11 +172,16 @@ pub fn next(phase: &Phase, transition: &Transition) -> Result<Phase, Refused> {
         (Running { started, .. } | Paused { started, .. }, Transition::Exit(exit)) => {
             Ok(Exited { started: *started, exit: *exit })
         }
+        (Restarting { started, .. }, Transition::Exit(exit)) => Ok(Exited { started: *started, exit: *exit }),
         (Starting { .. }, Transition::Exit(exit)) => Ok(Exited { started: exit.at, exit: *exit }),
-        (_, Transition::Exit(_)) => Err(Refused::NotRunning),
+        (Running { started, .. } | Paused { started, .. }, Transition::Rest(exit)) => {
+            Ok(Restarting { started: *started, exit: *exit })
+        }
+        (_, Transition::Exit(_) | Transition::Rest(_)) => Err(Refused::NotRunning),
 
         (Created { .. } | Exited { .. }, Transition::Remove) => Ok(Removing),
         (Paused { .. }, Transition::Remove) => Err(Refused::Paused),
+        (Restarting { .. }, Transition::Remove) => Err(Refused::Restarting),
         (Starting { .. } | Running { .. }, Transition::Remove) => Err(Refused::Running),
     }
 }
@@ -172,6 +197,7 @@ impl Phase {
             Self::Created { .. } | Self::Starting { before: None } => "created",
             Self::Running { .. } => "running",
             Self::Paused { .. } => "paused",
+            Self::Restarting { .. } => "restarting",
             Self::Exited { .. } | Self::Starting { before: Some(_) } => "exited",
             Self::Removing => "removing",
         }
@@ -181,6 +207,12 @@ impl Phase {
     #[must_use]
     pub const fn is_live(&self) -> bool {
         matches!(self, Self::Running { .. } | Self::Paused { .. })
+    }
+
+    /// What Docker calls running: it has processes, or will have some again without being asked.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.is_live() || matches!(self, Self::Restarting { .. })
     }
 
     /// Its first process, while it has one.
@@ -232,6 +264,22 @@ mod tests {
         check(&PAUSED, &Transition::Exit(EXIT), Ok(EXITED));
         check(&RUNNING, &Transition::Resume, Err(Refused::Running));
         check(&EXITED, &Transition::Pause, Err(Refused::NotRunning));
+    }
+
+    #[test]
+    fn a_life_with_restarts() {
+        let resting = Phase::Restarting { started: Timestamp(5), exit: EXIT };
+        check(&RUNNING, &Transition::Rest(EXIT), Ok(resting.clone()));
+        check(&PAUSED, &Transition::Rest(EXIT), Ok(resting.clone()));
+        check(&resting, &STARTED, Ok(RUNNING));
+        check(&resting, &Transition::Exit(EXIT), Ok(EXITED));
+        check(&resting, &Transition::Start, Err(Refused::Running));
+        check(&resting, &Transition::Pause, Err(Refused::Restarting));
+        check(&resting, &Transition::Resume, Err(Refused::NotRunning));
+        check(&resting, &Transition::Remove, Err(Refused::Restarting));
+        check(&resting, &Transition::Rest(EXIT), Err(Refused::NotRunning));
+        check(&EXITED, &Transition::Rest(EXIT), Err(Refused::NotRunning));
+        assert!(resting.is_up() && !resting.is_live() && resting.pid().is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use atoll_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Mount, Namespaces, PortBinding, Resources, Security, Timestamp, WorkloadId};
+use crate::{Mount, Namespaces, PortBinding, Resources, Restart, Security, Timestamp, WorkloadId};
 
 /// Everything that was asked for. It does not change while the workload exists, but for its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,13 +198,4 @@ impl Default for LifeCycle {
     fn default() -> Self {
         Self { auto_remove: false, stop_signal: String::new(), stop_timeout_s: None, init: false, restart: Restart::No }
     }
-}
-
-/// When a workload that ended is started again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Restart {
-    /// Never.
-    #[default]
-    No,
 }

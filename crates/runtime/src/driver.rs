@@ -101,6 +101,8 @@ pub struct Plan {
     pub streams: Streams,
     /// Where its output is kept; the folder exists.
     pub log: LogPlan,
+    /// Restarts by its policy that were before.
+    pub restarts: u32,
     /// The run folder, which exists and is empty of earlier runs' records.
     pub run: PathBuf,
 }

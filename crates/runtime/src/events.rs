@@ -58,7 +58,7 @@ impl Hub {
         // A send fails only when the receiver is gone, and it is at hand.
         match state.kept.take() {
             Some(kept) => kept.into_iter().for_each(|event| drop(sender.send(event))),
-            None => exit.into_iter().for_each(|exit| drop(sender.send(Event::Exited { exit }))),
+            None => exit.into_iter().for_each(|exit| drop(sender.send(exited(exit)))),
         }
         if !closed {
             state.followers.push(sender);
@@ -75,7 +75,7 @@ impl Hub {
             kept.push(event.clone());
         }
         state.followers.retain(|follower| follower.send(event.clone()).is_ok());
-        if let Event::Exited { exit } = event {
+        if let Event::Exited { exit, .. } = event {
             self.end.send_modify(|end| end.exit = Some(*exit));
         }
     }
@@ -105,6 +105,11 @@ impl Hub {
     }
 }
 
+/// As a later follower is told.
+const fn exited(exit: Exit) -> Event {
+    Event::Exited { exit, failure: String::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use atoll_model::Timestamp;
@@ -129,10 +134,10 @@ mod tests {
     async fn the_first_follower_misses_nothing() {
         let hub = Hub::new();
         hub.push(&exec("a"));
-        hub.push(&Event::Exited { exit: EXIT });
+        hub.push(&exited(EXIT));
         hub.close();
-        assert_eq!(rest(hub.follow()).await, [exec("a"), Event::Exited { exit: EXIT }]);
-        assert_eq!(rest(hub.follow()).await, [Event::Exited { exit: EXIT }], "a later one is told the end");
+        assert_eq!(rest(hub.follow()).await, [exec("a"), exited(EXIT)]);
+        assert_eq!(rest(hub.follow()).await, [exited(EXIT)], "a later one is told the end");
         assert_eq!(hub.exited().await, Some(EXIT));
     }
 

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use atoll_model::{Exit, Resources, Timestamp};
+use atoll_model::{Exit, Resources, Restart, Timestamp};
 use atoll_wall::frame::{Decoder, Kind, encode_message};
 use atoll_wall::launch::Size;
-use atoll_wall::message::{Attach, Exec, Reply, Request, State, Target};
+use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Reply, Request, State, Target};
 use atoll_wall::{PROTOCOL, PROTOCOL_OLDEST, SOCKET};
 use rustix::fs::{Mode, OFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +25,8 @@ use crate::{Error, Events, ExecPlan, StreamReader, StreamWriter, spec, stream};
 const GREETING: Duration = Duration::from_secs(30);
 /// How long it may take to end once it was told to.
 const ENDING: Duration = Duration::from_secs(30);
+/// The version of the messages that has restart policies.
+const RESTARTS: u32 = 2;
 const BLOCK: usize = 4096;
 
 /// Both directions of a coupled client.
@@ -39,6 +41,8 @@ pub struct Handle {
 #[derive(Debug)]
 struct Shared {
     pid: i32,
+    /// What the supervisor speaks.
+    protocol: u32,
     run: PathBuf,
     control: Control,
     hub: Arc<Hub>,
@@ -46,23 +50,23 @@ struct Shared {
 
 impl Handle {
     /// On a connection that gets events already.
-    pub(crate) fn new(pid: i32, run: PathBuf, stream: UnixStream, decoder: Decoder) -> Self {
+    pub(crate) fn new(pid: i32, protocol: u32, run: PathBuf, stream: UnixStream, decoder: Decoder) -> Self {
         let hub = Arc::new(Hub::new());
         let control = Control::new(stream, decoder, Arc::clone(&hub));
-        Self { shared: Arc::new(Shared { pid, run, control, hub }) }
+        Self { shared: Arc::new(Shared { pid, protocol, run, control, hub }) }
     }
 
     /// Connects to the supervisor of a run folder.
     pub(crate) async fn connect(run: &Path) -> Result<(Self, State), Error> {
-        let (mut stream, mut decoder) = open(run, &Request::Watch).await?;
+        let (mut stream, mut decoder, protocol) = open(run, &Request::Watch).await?;
         match next_reply(&mut stream, &mut decoder).await? {
-            Reply::State(state) => Ok((Self::new(state.pid, run.to_owned(), stream, decoder), state)),
+            Reply::State(state) => Ok((Self::new(state.pid, protocol, run.to_owned(), stream, decoder), state)),
             Reply::Failed(failure) => Err(failure.into()),
             _ => Err(Error::Protocol("no state where one was asked for")),
         }
     }
 
-    /// The workload's first process, in the host's pid namespace.
+    /// The first process of the workload's run that went on when this was made, in the host's pid namespace.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.shared.pid
@@ -147,7 +151,7 @@ impl Handle {
     /// # Errors
     /// [`Error::Gone`] when the workload has ended.
     pub async fn attach(&self, attach: Attach) -> Result<Connection, Error> {
-        let (mut stream, mut decoder) = open(&self.shared.run, &Request::Attach(attach)).await?;
+        let (mut stream, mut decoder, _) = open(&self.shared.run, &Request::Attach(attach)).await?;
         match next_reply(&mut stream, &mut decoder).await? {
             Reply::Done => Ok(stream::split(stream, decoder)),
             Reply::Failed(failure) => Err(failure.into()),
@@ -162,12 +166,34 @@ impl Handle {
     /// As [`Handle::start`], for the program; when the workload does not run or is frozen.
     pub async fn exec(&self, plan: ExecPlan) -> Result<(i32, Connection), Error> {
         let exec: Exec = spec::exec(plan)?;
-        let (mut stream, mut decoder) = open(&self.shared.run, &Request::Exec(Box::new(exec))).await?;
+        let (mut stream, mut decoder, _) = open(&self.shared.run, &Request::Exec(Box::new(exec))).await?;
         match next_reply(&mut stream, &mut decoder).await? {
             Reply::ExecStarted { pid } => Ok((pid, stream::split(stream, decoder))),
             Reply::Failed(failure) => Err(failure.into()),
             _ => Err(Error::Protocol("another reply than that it started")),
         }
+    }
+
+    /// From now on the workload is not started again when it ends, nor when it waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when it has ended.
+    pub async fn stay_down(&self) -> Result<(), Error> {
+        // An older supervisor starts nothing again.
+        if self.shared.protocol < RESTARTS { Ok(()) } else { self.order(&Request::StayDown).await }
+    }
+
+    /// Changes the restart policy.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the workload has ended; when its supervisor is of a version that has no policies.
+    pub async fn set_restart(&self, restart: Restart) -> Result<(), Error> {
+        if self.shared.protocol < RESTARTS {
+            let message =
+                "the container was started by an older version, which has no restart policies: restart it first";
+            return Err(Failure { kind: FailureKind::Unsupported, message: message.to_owned() }.into());
+        }
+        self.order(&Request::SetRestart { restart }).await
     }
 
     /// Follows the workload. The first follower gets every event since the handle was made; later ones what comes, and
@@ -194,15 +220,18 @@ impl Handle {
     }
 }
 
-/// Connects, greets and asks in one go; the greeting has been answered well when this returns.
-async fn open(run: &Path, request: &Request) -> Result<(UnixStream, Decoder), Error> {
+/// Connects, greets and asks in one go; the greeting has been answered well when this returns, with the version that is
+/// spoken.
+async fn open(run: &Path, request: &Request) -> Result<(UnixStream, Decoder, u32), Error> {
     let mut stream = connect(run).await?;
     let mut bytes = encode_message(&Request::Hello { protocol: PROTOCOL });
     bytes.extend_from_slice(&encode_message(request));
     stream.write_all(&bytes).await.map_err(|_| Error::Gone)?;
     let mut decoder = Decoder::default();
     match next_reply(&mut stream, &mut decoder).await? {
-        Reply::Hello { protocol, .. } if (PROTOCOL_OLDEST..=PROTOCOL).contains(&protocol) => Ok((stream, decoder)),
+        Reply::Hello { protocol, .. } if (PROTOCOL_OLDEST..=PROTOCOL).contains(&protocol) => {
+            Ok((stream, decoder, protocol))
+        }
         Reply::Hello { .. } => Err(Error::Protocol("a supervisor of a version that this program does not speak")),
         Reply::Failed(failure) => Err(failure.into()),
         _ => Err(Error::Protocol("no greeting")),

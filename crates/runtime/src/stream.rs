@@ -140,7 +140,7 @@ impl Drop for StreamReader {
 
 fn exit_of(reply: &Reply) -> Result<Exit, Error> {
     match reply {
-        Reply::Event(Event::Exited { exit } | Event::ExecExited { exit, .. }) => Ok(*exit),
+        Reply::Event(Event::Exited { exit, .. } | Event::ExecExited { exit, .. }) => Ok(*exit),
         _ => Err(Error::Protocol("a reply on a stream connection")),
     }
 }

@@ -1,5 +1,5 @@
-//! What the launching stage hands to the monitor over an `execve` of itself: a small document in a memfd, which names
-//! the descriptors that stay open.
+//! What is handed to the monitor over an `execve` of this program, by the launching stage or by the monitor before it: a
+//! small document in a memfd, which names the descriptors that stay open.
 
 use std::ffi::{CStr, CString};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use atoll_model::{History, Restart, Timestamp};
 use atoll_sys::cgroup::Cgroup;
 use atoll_wall::launch::LogPlan;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use crate::network::Connected;
 
 /// The program executes itself through this link, and so stays on its read-only mount.
 const SELF: &CStr = c"/proc/self/exe";
+/// Characters of a short identifier.
+const SHORT: usize = 12;
 
 /// Everything that the monitor needs to know.
 #[derive(Debug)]
@@ -25,7 +28,45 @@ pub(crate) struct State {
     pub(crate) run: PathBuf,
     pub(crate) stdin_once: bool,
     pub(crate) log: LogState,
+    pub(crate) life: Life,
+    /// When this run was let go; never, while it waits for the daemon's word.
+    pub(crate) started: Timestamp,
     pub(crate) fds: Fds,
+}
+
+/// Whether the workload is started again.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Life {
+    pub(crate) restart: Restart,
+    pub(crate) history: History,
+    /// Whether somebody wants its end.
+    pub(crate) asked: bool,
+}
+
+/// A connection, but for its descriptor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ClientState {
+    /// The version that is spoken; none before it was agreed upon.
+    pub(crate) protocol: Option<u32>,
+    /// Whether it is told events.
+    pub(crate) watches: bool,
+    /// Whether it is closed when everything is sent.
+    pub(crate) ending: bool,
+    /// What came from it and is not a whole frame yet.
+    pub(crate) unread: Vec<u8>,
+    /// What it is still to get.
+    pub(crate) unsent: Vec<u8>,
+}
+
+impl ClientState {
+    /// Of the connection that a supervisor is started with.
+    pub(crate) const INHERITED: Self = Self {
+        protocol: Some(atoll_wall::PROTOCOL),
+        watches: true,
+        ending: false,
+        unread: Vec::new(),
+        unsent: Vec::new(),
+    };
 }
 
 /// The log file as the launching stage left it.
@@ -35,16 +76,19 @@ pub(crate) struct LogState {
     /// Bytes of whole records, header included.
     pub(crate) size: u64,
     pub(crate) sequence: u64,
+    /// Bytes of output that did not fit on the disk since the last record that did.
+    pub(crate) dropped: u64,
 }
 
 /// The descriptors.
 #[derive(Debug)]
 pub(crate) struct Fds {
-    /// The connection to the daemon that started this supervisor.
-    pub(crate) control: OwnedFd,
+    /// The daemon, and whoever else is connected.
+    pub(crate) clients: Vec<(OwnedFd, ClientState)>,
     pub(crate) listener: OwnedFd,
     pub(crate) pidfd: OwnedFd,
-    pub(crate) start: OwnedFd,
+    /// To let it go; none, when it runs.
+    pub(crate) start: Option<OwnedFd>,
     pub(crate) log: OwnedFd,
     pub(crate) streams: StreamFds,
     /// Who connects the workload to the network.
@@ -67,10 +111,12 @@ struct Document {
     run: PathBuf,
     stdin_once: bool,
     log: LogState,
-    control: i32,
+    life: Life,
+    started: Timestamp,
+    clients: Vec<(i32, ClientState)>,
     listener: i32,
     pidfd: i32,
-    start: i32,
+    start: Option<i32>,
     log_file: i32,
     streams: StreamNumbers,
     helper: Option<i32>,
@@ -84,7 +130,7 @@ enum StreamNumbers {
 }
 
 /// Becomes the monitor; returns only when that fails.
-pub(crate) fn give(short: &str, state: &State) -> Result<()> {
+pub(crate) fn give(state: &State) -> Result<()> {
     let fds = &state.fds;
     let keep = |fd: &OwnedFd| -> Result<i32> {
         atoll_sys::fd::keep_on_exec(fd)?;
@@ -97,10 +143,12 @@ pub(crate) fn give(short: &str, state: &State) -> Result<()> {
         run: state.run.clone(),
         stdin_once: state.stdin_once,
         log: state.log.clone(),
-        control: keep(&fds.control)?,
+        life: state.life,
+        started: state.started,
+        clients: fds.clients.iter().map(|(fd, client)| Ok((keep(fd)?, client.clone()))).collect::<Result<_>>()?,
         listener: keep(&fds.listener)?,
         pidfd: keep(&fds.pidfd)?,
-        start: keep(&fds.start)?,
+        start: fds.start.as_ref().map(keep).transpose()?,
         log_file: keep(&fds.log)?,
         streams: match &fds.streams {
             StreamFds::Terminal(master) => StreamNumbers::Terminal(keep(master)?),
@@ -115,6 +163,8 @@ pub(crate) fn give(short: &str, state: &State) -> Result<()> {
     memory.write_all(&serde_json::to_vec(&document)?)?;
     memory.seek(SeekFrom::Start(0))?;
     let number = memory.as_fd().as_raw_fd().to_string();
+    // Whose supervisor it is, for `ps`.
+    let short = state.id.get(..SHORT).unwrap_or(&state.id);
     let arguments = ["atoll-shim", "monitor", short, &number];
     let arguments: Vec<CString> = arguments.into_iter().map(CString::new).collect::<Result<_, _>>()?;
     Err(atoll_sys::process::execve(SELF, &arguments, &[])).context("becoming the monitor")
@@ -139,11 +189,13 @@ pub(crate) fn take(number: i32) -> Result<State> {
         run: document.run,
         stdin_once: document.stdin_once,
         log: document.log,
+        life: document.life,
+        started: document.started,
         fds: Fds {
-            control: take(document.control)?,
+            clients: document.clients.into_iter().map(|(fd, client)| Ok((take(fd)?, client))).collect::<Result<_>>()?,
             listener: take(document.listener)?,
             pidfd: take(document.pidfd)?,
-            start: take(document.start)?,
+            start: document.start.map(take).transpose()?,
             log: take(document.log_file)?,
             streams,
             helper: document.helper.map(take).transpose()?.map(Connected::from_fd),

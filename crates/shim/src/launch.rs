@@ -1,4 +1,5 @@
-//! The launching stage: one request in, one workload made, then this program becomes the monitor.
+//! The launching stage: one request in, one workload made, then this program becomes the monitor. The monitor makes further
+//! runs of the workload by [`make`], from what is kept of the request.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,41 +7,43 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use atoll_container::{Created, Creation, GroupPolicy, RootSource, StartMode, Stdio};
+use atoll_container::{Created, Creation, GroupPolicy, RootSource, StartHandle, StartMode, Stdio};
+use atoll_model::{History, Timestamp};
+use atoll_sys::cgroup::Cgroup;
 use atoll_sys::overlay::{Overlay, Writable};
 use atoll_wall::frame::{Decoder, encode_message};
 use atoll_wall::launch::{Launch, Root, Streams};
-use atoll_wall::message::{Failure, FailureKind, Reply, Request};
+use atoll_wall::message::{Failure, Reply, Request};
 use atoll_wall::record::{self, ProcessRecord};
 use atoll_wall::{PROTOCOL, SOCKET};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
-use crate::handover::{self, Fds, State, StreamFds};
-use crate::network::{self, Connected};
-use crate::{failure, joins, logfile};
+use crate::handover::{self, ClientState, Fds, Life, State, StreamFds};
+use crate::{failure, joins, logfile, network};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
-/// Where the specification is kept for exec sessions.
-pub(crate) const SPEC: &str = "spec.json";
+/// Where the request is kept, for further runs and for exec sessions.
+pub(crate) const LAUNCH: &str = "launch.json";
 const BLOCK: usize = 64 << 10;
 
 /// Makes the workload that the daemon asks for on standard input, answers, and becomes its monitor.
-pub(crate) fn launch(short: &str) -> Result<()> {
+pub(crate) fn launch() -> Result<()> {
     // A session of its own: signals of the daemon's terminal do not come here. It fails only for one that leads its
     // group already, which is as good.
     let _ = rustix::process::setsid();
     let control = std::io::stdin().as_fd().try_clone_to_owned()?;
     let request = receive(&control)?;
-    match make(*request, control) {
-        Ok((state, pid)) => {
+    match prepare(*request) {
+        Ok(mut state) => {
             // A daemon that has left meanwhile is noticed by the monitor, which then takes the workload away.
-            let _ = send(&state.fds.control, &Reply::Created { pid });
-            handover::give(short, &state)
+            let _ = send(&control, &Reply::Created { pid: state.pid });
+            state.fds.clients.push((control, ClientState::INHERITED));
+            handover::give(&state)
         }
-        Err((failure, control)) => {
+        Err(failure) => {
             send(&control, &Reply::Failed(failure))?;
             Ok(())
         }
@@ -70,44 +73,61 @@ fn send(control: &OwnedFd, reply: &Reply) -> Result<()> {
     File::from(control.try_clone()?).write_all(&encode_message(reply)).context("answering the daemon")
 }
 
-fn make(launch: Launch, control: OwnedFd) -> Result<(State, i32), (Failure, OwnedFd)> {
-    match prepare(launch) {
-        Ok(prepared) => {
-            let Prepared { id, run, stdin_once, log, log_file, listener, created, streams, helper } = prepared;
-            let Created { pid, pidfd, start, cgroup, .. } = created;
-            let Some(start) = start else {
-                let message = "the container cannot be started by its creator".to_owned();
-                return Err((Failure { kind: FailureKind::Internal, message }, control));
-            };
-            let fds = Fds { control, listener, pidfd, start: start.into_fd(), log: log_file, streams, helper };
-            Ok((State { id, pid, cgroup, run, stdin_once, log, fds }, pid))
-        }
-        Err(failure) => Err((failure, control)),
+fn prepare(launch: Launch) -> Result<State, Failure> {
+    let io = |error: std::io::Error| failure::internal(&error);
+    keep(&launch).map_err(io)?;
+    let listener = listen(&launch.run).map_err(io)?;
+    let (log, log_file) = logfile::open(launch.log.clone()).map_err(io)?;
+    let helper = launch.helper.as_ref().map(|helper| network::connect(helper, &launch.run)).transpose()?;
+    let (Made { pid, pidfd, cgroup, streams }, start) = make(&launch)?;
+    let start = Some(start.into_fd());
+    let history = History { restarts: launch.life.restarts, ..History::default() };
+    Ok(State {
+        id: launch.id,
+        pid,
+        cgroup,
+        run: launch.run,
+        stdin_once: launch.streams.stdin_once,
+        log,
+        life: Life { restart: launch.life.restart, history, asked: false },
+        started: Timestamp::NEVER,
+        fds: Fds { clients: Vec::new(), listener, pidfd, start, log: log_file, streams, helper },
+    })
+}
+
+/// Keeps what was asked for in the run folder.
+pub(crate) fn keep(launch: &Launch) -> std::io::Result<()> {
+    logfile::replace(&launch.run.join(LAUNCH), &serde_json::to_vec(launch)?)
+}
+
+/// What was asked for, from the run folder.
+pub(crate) fn kept(run: &Path) -> std::io::Result<Launch> {
+    Ok(serde_json::from_slice(&std::fs::read(run.join(LAUNCH))?)?)
+}
+
+/// One run of a workload.
+pub(crate) struct Made {
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) streams: StreamFds,
+}
+
+impl Made {
+    /// Ends what is not let go. What cannot be removed is nobody's loss but the host's.
+    pub(crate) fn take_away(pidfd: &OwnedFd, cgroup: &Cgroup) {
+        let _ = atoll_sys::pidfd::kill(pidfd, 9);
+        let _ = atoll_sys::pidfd::wait(pidfd);
+        let _ = cgroup.remove();
     }
 }
 
-/// A workload that was made, and everything beside it.
-struct Prepared {
-    id: String,
-    run: std::path::PathBuf,
-    stdin_once: bool,
-    log: handover::LogState,
-    log_file: OwnedFd,
-    listener: OwnedFd,
-    created: Created,
-    streams: StreamFds,
-    helper: Option<Connected>,
-}
-
-fn prepare(mut launch: Launch) -> Result<Prepared, Failure> {
+/// Makes a run of a workload, to be let go.
+pub(crate) fn make(launch: &Launch) -> Result<(Made, StartHandle), Failure> {
     let io = |error: std::io::Error| failure::internal(&error);
+    let mut launch = launch.clone();
     let joined = joins::open(&mut launch)?;
-    let spec = serde_json::to_vec(&launch.spec).map_err(|error| failure::internal(&error))?;
-    std::fs::write(launch.run.join(SPEC), spec).map_err(io)?;
-    let listener = listen(&launch.run).map_err(io)?;
-    let (log, log_file) = logfile::open(launch.log.clone()).map_err(io)?;
     let (stdio, ours) = streams(launch.streams).map_err(io)?;
-    let helper = launch.helper.as_ref().map(|helper| network::connect(helper, &launch.run)).transpose()?;
     let root = match launch.root {
         Root::Folder { path } => RootSource::Path(path),
         Root::Overlay { base, lower, upper, work, volatile } => {
@@ -130,29 +150,19 @@ fn prepare(mut launch: Launch) -> Result<Prepared, Failure> {
     })
     .map_err(|error| failure::of_create(&error))?;
     drop(joined);
-    let settled = let_network_go().and_then(|()| settle(&launch.run, &mut created, ours));
-    let streams = match settled {
-        Ok(streams) => streams,
-        Err(error) => {
-            take_away(&created);
-            return Err(io(error));
+    let streams = settle(&launch.run, &mut created, ours);
+    let Created { pid, pidfd, cgroup, start, .. } = created;
+    match (streams, start) {
+        (Ok(streams), Some(start)) => Ok((Made { pid, pidfd, cgroup, streams }, start)),
+        (streams, _) => {
+            Made::take_away(&pidfd, &cgroup);
+            Err(io(streams.err().unwrap_or_else(|| std::io::Error::other("it cannot be started by its creator"))))
         }
-    };
-    Ok(Prepared {
-        id: launch.id,
-        run: launch.run,
-        stdin_once: launch.streams.stdin_once,
-        log,
-        log_file,
-        listener,
-        created,
-        streams,
-        helper,
-    })
+    }
 }
 
-/// The namespace of the workload's network ends with the workload, not with its supervisor.
-fn let_network_go() -> std::io::Result<()> {
+/// The namespace of the workload's network ends with the workload's last run.
+pub(crate) fn let_network_go() -> std::io::Result<()> {
     let nothing = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     Ok(rustix::stdio::dup2_stdout(&nothing)?)
 }
@@ -167,13 +177,6 @@ fn settle(run: &Path, created: &mut Created, ours: Option<StreamFds>) -> std::io
     set_nonblocking(&streams)?;
     write_record(run, created)?;
     Ok(streams)
-}
-
-/// Ends a workload that will not be handed over. What cannot be removed is nobody's loss but the host's.
-fn take_away(created: &Created) {
-    let _ = atoll_sys::pidfd::kill(&created.pidfd, 9);
-    let _ = atoll_sys::pidfd::wait(&created.pidfd);
-    let _ = created.cgroup.remove();
 }
 
 /// The socket, bound by way of its folder's descriptor: its path may be longer than a socket's address.

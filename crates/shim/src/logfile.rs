@@ -43,7 +43,7 @@ pub(crate) fn open(plan: LogPlan) -> std::io::Result<(LogState, OwnedFd)> {
         }
     };
     file.set_len(size as u64)?;
-    Ok((LogState { plan, size: size as u64, sequence }, file.into()))
+    Ok((LogState { plan, size: size as u64, sequence, dropped: 0 }, file.into()))
 }
 
 /// Bytes up to the end of the last whole record.
@@ -70,13 +70,16 @@ pub(crate) struct Writer {
     state: LogState,
     file: File,
     batch: Vec<u8>,
-    /// Bytes of output that did not fit on the disk since the last record that did.
-    dropped: u64,
 }
 
 impl Writer {
     pub(crate) fn new(state: LogState, file: OwnedFd) -> Self {
-        Self { state, file: file.into(), batch: Vec::new(), dropped: 0 }
+        Self { state, file: file.into(), batch: Vec::new() }
+    }
+
+    /// What [`Writer::new`] needs to go on.
+    pub(crate) fn into_parts(self) -> (LogState, OwnedFd) {
+        (self.state, self.file.into())
     }
 
     /// Adds a record to the batch.
@@ -95,11 +98,11 @@ impl Writer {
             // A rotation that fails leaves the current file, which then grows until one succeeds.
             let _ = self.rotate();
         }
-        if self.dropped > 0 {
+        if self.state.dropped > 0 {
             self.note_dropped(at);
         }
         if self.append(&batch).is_err() {
-            self.dropped += length;
+            self.state.dropped += length;
         }
         self.batch = batch;
         self.batch.clear();
@@ -108,11 +111,11 @@ impl Writer {
     }
 
     fn note_dropped(&mut self, at: Timestamp) {
-        let text = format!("[atoll: {} bytes of log records were lost: the disk was full]\n", self.dropped);
+        let text = format!("[atoll: {} bytes of log records were lost: the disk was full]\n", self.state.dropped);
         let mut note = Vec::new();
         Record { stream: Stream::Stderr, at, partial: false, payload: text.as_bytes() }.encode_into(&mut note);
         if self.append(&note).is_ok() {
-            self.dropped = 0;
+            self.state.dropped = 0;
         }
     }
 

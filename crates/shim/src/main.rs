@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!   launch ── makes the workload, answers "created" ── execve of itself ──► monitor ── until the workload has ended
+//!                                                                             ▲ │
+//!                                                                             └─┘ execve of itself, for each restart
 //!   init   ── first process inside a workload that asked for one: starts its program, reaps, passes signals on
 //! ```
 //!
 //! The two stages of a supervisor are two programs in one: what the first needed (the specification, the compiled
-//! filter) is gone from memory when the second runs. It has one thread and no timers; it wakes up when something
-//! happens. Left out on purpose: images, HTTP, restart policies.
+//! filter) is gone from memory when the second runs. A monitor whose workload is to run again makes it in the same way, and
+//! becomes a fresh monitor. It has one thread; it wakes up when something happens, and by a timer only while the workload
+//! waits for its next run. Left out on purpose: images, HTTP.
 
 #![forbid(unsafe_code)]
 
@@ -44,7 +47,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     match arguments.get(1).map(String::as_str) {
         Some("launch") => {
             atoll_sys::exe::seal().context("making this program's file read-only for what it starts")?;
-            launch::launch(arguments.get(2).map_or("", String::as_str))?;
+            launch::launch()?;
             Ok(ExitCode::SUCCESS)
         }
         Some("monitor") => {

@@ -124,6 +124,12 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// What arrived and was not handed out yet.
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer[self.used..]
+    }
+
     /// The next whole frame, if it has arrived.
     ///
     /// # Errors

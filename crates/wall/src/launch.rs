@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use atoll_model::Restart;
 use atoll_oci::runtime::{NamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +34,19 @@ pub struct Launch {
     /// Namespaces of other workloads that it is made in; the specification has their kinds.
     #[serde(default)]
     pub joins: Vec<Join>,
+    /// What happens when a run of it ends.
+    #[serde(default)]
+    pub life: LifePlan,
+}
+
+/// What happens when a run of a workload ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LifePlan {
+    /// When it is started again.
+    pub restart: Restart,
+    /// Restarts that were before, by an earlier supervisor.
+    pub restarts: u32,
 }
 
 /// A namespace of another workload.

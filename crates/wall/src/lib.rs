@@ -7,8 +7,13 @@
 //!     │◄──────────────────────────────── Created, or Failed ─────┤ listens on its socket, becomes the monitor
 //!     ├── Start ────────────────────────────────────────────────►│ lets it go
 //!     │◄──────────────────────────────── Started, or Failed ─────┤
+//!     │◄──── Event(Resting), later Event(Restarted) ─────────────┤ as often as the restart policy has it
 //!     │◄──────────────────────────────────── Event(Exited) ──────┤ after the exit record is on disk
 //! ```
+//!
+//! The supervisor holds the restart policy ([`launch::LifePlan`]) and starts the workload again by itself, whether or not there is
+//! a daemon; [`message::Request::StayDown`] ends that. Peers of version 1 know no policy: such a supervisor has none, and such a
+//! daemon is told nothing of restarts.
 //!
 //! The inherited connection stays the daemon's control connection: it gets events without asking, and a workload that was
 //! not started ends with it. A later daemon connects to the socket in the
@@ -27,7 +32,7 @@ pub mod message;
 pub mod record;
 
 /// Version of the messages. Peers that cannot speak the other's number say so and part.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The oldest version that this code still speaks.
 pub const PROTOCOL_OLDEST: u32 = 1;
@@ -37,7 +42,8 @@ pub const PROTOCOL_OLDEST: u32 = 1;
 pub const INHERITED_FD: i32 = 0;
 
 /// The descriptor on which a supervisor finds the network namespace that its workload joins, where the specification says
-/// so by [`NETWORK_PATH`]: its standard output, which it does not need. It is let go once the workload is made.
+/// so by [`NETWORK_PATH`]: its standard output, which it does not need. It is kept for the workload's further runs, and let
+/// go before their end is told.
 pub const NETWORK_FD: i32 = 1;
 
 /// [`NETWORK_FD`] as the path of a namespace.

@@ -5,7 +5,7 @@
 //! answered well, the connection carries stream frames both ways and ends with one [`Reply::Event`] that holds the exit,
 //! when all output before it has been sent.
 
-use atoll_model::{Exit, Timestamp};
+use atoll_model::{Exit, Restart, Timestamp};
 use atoll_oci::runtime::Process;
 pub use atoll_oci::runtime::Resources;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,13 @@ pub enum Request {
     Limit {
         /// The limits.
         resources: Box<Resources>,
+    },
+    /// Somebody wants the end of the workload: what ends is not started again. Answered by [`Reply::Done`].
+    StayDown,
+    /// Change the restart policy. Answered by [`Reply::Done`].
+    SetRestart {
+        /// To what.
+        restart: Restart,
     },
 }
 
@@ -155,6 +162,18 @@ pub struct State {
     pub exit: Option<Exit>,
     /// Exec sessions that run.
     pub execs: Vec<String>,
+    /// How its last run ended, while it waits for the next.
+    #[serde(default)]
+    pub resting: Option<Exit>,
+    /// Restarts so far.
+    #[serde(default)]
+    pub restarts: u32,
+    /// The policy that holds.
+    #[serde(default)]
+    pub restart: Restart,
+    /// Whether somebody wants its end.
+    #[serde(default)]
+    pub asked: bool,
 }
 
 /// What happened.
@@ -165,6 +184,25 @@ pub enum Event {
     Exited {
         /// How.
         exit: Exit,
+        /// Why it could not be started again; empty when that was not tried.
+        #[serde(default)]
+        failure: String,
+    },
+    /// A run of the workload ended, and another follows.
+    Resting {
+        /// How it ended.
+        exit: Exit,
+        /// Restarts, with the one that follows.
+        restarts: u32,
+        /// When that is due.
+        until: Timestamp,
+    },
+    /// The workload runs again.
+    Restarted {
+        /// Its first process, in the host's pid namespace.
+        pid: i32,
+        /// Since when.
+        at: Timestamp,
     },
     /// An exec session ended.
     ExecExited {

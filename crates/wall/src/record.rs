@@ -1,7 +1,8 @@
 //! What a supervisor leaves in the run folder for a daemon that was not there.
 //!
-//! [`Shim`] is written before the workload can run, [`Ended`] when it has ended and before anybody is told. Both are
-//! written to a temporary name and renamed; the run folder does not survive a reboot, so nothing is synced.
+//! [`Shim`] is written before the workload can run, [`Ended`] when it has ended and before anybody is told; before a further
+//! run the latter is taken away. Both are written to a temporary name and renamed; the run folder does not survive a reboot,
+//! so nothing is synced.
 
 use atoll_model::{Exit, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -42,4 +43,13 @@ pub struct Ended {
     pub started: Timestamp,
     /// How it ended.
     pub exit: Exit,
+    /// Whether another run was to follow.
+    #[serde(default)]
+    pub resting: bool,
+    /// Restarts so far.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Whether somebody wanted its end.
+    #[serde(default)]
+    pub asked: bool,
 }

@@ -26,6 +26,9 @@ pub enum BadRequest {
         /// What is wrong with it.
         why: String,
     },
+    /// Options that contradict each other, in Docker's words.
+    #[error("{0}")]
+    Contradiction(String),
     /// A version of the API that is not spoken.
     #[error("{0}")]
     Version(String),

@@ -65,6 +65,7 @@ pub struct HostConfig {
     pub network_mode: String,
     pub port_bindings: BTreeMap<String, Vec<PortMap>>,
     pub auto_remove: bool,
+    pub restart_policy: RestartPolicy,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub privileged: bool,
@@ -163,6 +164,14 @@ pub struct TmpfsOptions {
     pub mode: u32,
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
+}
+
+/// `RestartPolicy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RestartPolicy {
+    pub name: String,
+    pub maximum_retry_count: i64,
 }
 
 /// A device of the host.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Network, Restart, Stdin, check_name};
+use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Network, Stdin, check_name};
 use serde_json::{Value, json};
 
 use super::bad::{BadRequest, parse};
 use super::config::{CreateRequest, HostConfig, StrSlice};
 use super::limits::{self, positive};
+use super::restart::restart;
 use super::{mounts, namespaces, ports, refuse, security};
 
 /// The network of those that name none.
@@ -48,8 +49,12 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
         stop_signal: request.stop_signal.clone(),
         stop_timeout_s: request.stop_timeout,
         init: request.host_config.init.unwrap_or(false),
-        restart: Restart::No,
+        restart: restart(&request.host_config.restart_policy)?,
     };
+    if life.auto_remove && life.restart.is_set() {
+        let why = "can't create 'AutoRemove' container with restart policy";
+        return Err(BadRequest::Contradiction(why.to_owned()));
+    }
     let (entrypoint, replace_entrypoint) = entrypoint(request.entrypoint.clone());
     Ok(Draft {
         name: name.map(str::to_owned),

@@ -121,7 +121,6 @@ fn what_there_is_not_is_refused_by_name() {
         other => panic!("{option}: {other:?}"),
     };
     check(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck");
-    check(json!({"HostConfig": {"RestartPolicy": {"Name": "always"}}}), "HostConfig.RestartPolicy");
     check(json!({"HostConfig": {"PublishAllPorts": true}}), "HostConfig.PublishAllPorts");
     check(json!({"HostConfig": {"Links": ["a"]}}), "HostConfig.Links");
     check(json!({"HostConfig": {"Isolation": "vm"}}), "HostConfig.Isolation");
@@ -130,6 +129,17 @@ fn what_there_is_not_is_refused_by_name() {
         json!({"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["web"]}}}}),
         "NetworkingConfig.EndpointsConfig.default",
     );
+}
+
+#[test]
+fn restart_policies() {
+    let policy = |name: &str| json!({"RestartPolicy": {"Name": name, "MaximumRetryCount": 0}});
+    let draft = with(json!({"HostConfig": policy("always")})).expect("a draft");
+    assert_eq!(draft.life.restart, atoll_model::Restart::Always);
+    let mut both = policy("always");
+    merge(&mut both, json!({"AutoRemove": true}));
+    let refused = with(json!({"HostConfig": both})).expect_err("contradictory");
+    assert_eq!(refused.to_string(), "can't create 'AutoRemove' container with restart policy");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::container::{
     ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
     NetworkSettings, NetworkSettingsSummary, State,
 };
-use super::{devices, human, limits, mounts, namespaces, ports, security, time};
+use super::{devices, human, limits, mounts, namespaces, ports, restart, security, time};
 
 /// What the engine knows beyond the workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Extras {
     pub execs: Vec<String>,
     /// Why its last start failed.
     pub error: String,
+    /// Restarts by its policy since somebody started it.
+    pub restarts: u32,
     /// Folder below which volumes lie as `NAME/_data`.
     pub volumes: String,
     /// Paths that clients show, as `UpperDir`.
@@ -72,6 +74,7 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         state: state(phase, &extras.error),
         image: workload.image.id.to_string(),
         log_path: extras.log_path.clone(),
+        restart_count: extras.restarts.into(),
         name: format!("/{}", workload.name),
         driver: "overlay2".to_owned(),
         platform: "linux".to_owned(),
@@ -134,6 +137,7 @@ pub fn status(phase: &Phase, now: Timestamp) -> String {
         Phase::Created { .. } | Phase::Starting { before: None } => "Created".to_owned(),
         Phase::Running { started, .. } => format!("Up {}", since(*started)),
         Phase::Paused { started, .. } => format!("Up {} (Paused)", since(*started)),
+        Phase::Restarting { exit, .. } => format!("Restarting ({}) {} ago", exit.code, since(exit.at)),
         Phase::Exited { exit, .. } | Phase::Starting { before: Some(exit) } => {
             format!("Exited ({}) {} ago", exit.code, since(exit.at))
         }
@@ -145,7 +149,9 @@ fn state(phase: &Phase, error: &str) -> State {
     let never = || time::rfc3339(Timestamp::NEVER);
     let mut state = State {
         status: phase.status().to_owned(),
-        running: phase.is_live(),
+        // As Docker has it, one that is restarting runs.
+        running: phase.is_up(),
+        restarting: matches!(phase, Phase::Restarting { .. }),
         paused: matches!(phase, Phase::Paused { .. }),
         pid: phase.pid().unwrap_or(0),
         error: error.to_owned(),
@@ -156,7 +162,7 @@ fn state(phase: &Phase, error: &str) -> State {
     match phase {
         Phase::Created { failure } => state.exit_code = failure.unwrap_or(0),
         Phase::Running { started, .. } | Phase::Paused { started, .. } => state.started_at = time::rfc3339(*started),
-        Phase::Exited { started, exit } => {
+        Phase::Exited { started, exit } | Phase::Restarting { started, exit } => {
             state.started_at = time::rfc3339(*started);
             state.finished_at = time::rfc3339(exit.at);
             (state.exit_code, state.oom_killed) = (exit.code, exit.oom_killed);
@@ -240,6 +246,7 @@ fn host_config(workload: &Workload) -> HostConfig {
         network_mode: network_mode(&workload.host.network),
         port_bindings: ports::asked(&workload.host.ports),
         auto_remove: workload.life.auto_remove,
+        restart_policy: restart::shown(workload.life.restart),
         cap_add: trust.cap_add.clone(),
         cap_drop: trust.cap_drop.clone(),
         privileged: trust.privileged,
@@ -289,7 +296,6 @@ fn host_config(workload: &Workload) -> HostConfig {
         cpu_realtime_period: signed(resources.realtime.period),
         cpu_realtime_runtime: resources.realtime.runtime.unwrap_or(0),
         rest: BTreeMap::from([
-            ("RestartPolicy".to_owned(), json!({"Name": "no", "MaximumRetryCount": 0})),
             ("LogConfig".to_owned(), json!({"Type": "json-file", "Config": {}})),
         ]),
         ..HostConfig::default()
@@ -337,6 +343,7 @@ mod tests {
         check(Phase::Running { pid: 5, started }, "Up 5 minutes");
         check(Phase::Paused { pid: 5, started }, "Up 5 minutes (Paused)");
         check(Phase::Exited { started, exit }, "Exited (3) 5 seconds ago");
+        check(Phase::Restarting { started, exit }, "Restarting (3) 5 seconds ago");
         check(Phase::Removing, "Removal In Progress");
     }
 

@@ -29,6 +29,7 @@ mod mounts;
 mod namespaces;
 mod ports;
 mod refuse;
+mod restart;
 mod security;
 mod stats;
 mod system;
@@ -39,7 +40,7 @@ pub use auth::{AuthAnswer, REGISTRY_AUTH, RegistryAuth, registry_key, registry_o
 pub use bad::{BadRequest, ErrorBody, parse};
 pub use config::{
     BindOptions, BlkioConfig, CreateRequest, CreateResponse, DeviceMapping, DeviceRequest, HostConfig, MountRequest,
-    StrSlice, ThrottleDevice, TmpfsOptions, UlimitRequest, VolumeOptions, WeightDevice,
+    RestartPolicy, StrSlice, ThrottleDevice, TmpfsOptions, UlimitRequest, VolumeOptions, WeightDevice,
 };
 pub use container::{
     ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
@@ -60,6 +61,7 @@ pub use image::{
 pub use limits::{BadUpdate, UpdateRequest, UpdateResponse};
 pub use namespaces::NamespaceConfig;
 pub use ports::PortMap;
+pub use restart::restart;
 pub use stats::{
     BlkioEntry, BlkioStats, ContainerStats, CpuStats, CpuUsage, MemoryStats, NetworkStats, PidsStats, ThrottlingData,
     container_stats,

@@ -49,10 +49,6 @@ fn says_what_is_so(option: &str, value: &Value) -> bool {
             let kind = value.get("Type").and_then(Value::as_str).unwrap_or("");
             matches!(kind, "" | "json-file") && value.get("Config").is_none_or(is_default)
         }
-        "HostConfig.RestartPolicy" => {
-            let name = value.get("Name").and_then(Value::as_str).unwrap_or("");
-            matches!(name, "" | "no") && value.get("MaximumRetryCount").is_none_or(is_default)
-        }
         "HostConfig.VolumeDriver" => *value == json!("local"),
         _ => false,
     }
@@ -72,14 +68,12 @@ mod tests {
         for value in &[json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
             check("Links", value, false);
         }
-        check("RestartPolicy", &json!({"Name": "no", "MaximumRetryCount": 0}), false);
         check("LogConfig", &json!({"Type": "json-file", "Config": {}}), false);
         check("ConsoleSize", &json!([40, 80]), false);
     }
 
     #[test]
     fn wishes_are_refused() {
-        check("RestartPolicy", &json!({"Name": "always"}), true);
         check("LogConfig", &json!({"Type": "syslog"}), true);
         check("LogConfig", &json!({"Type": "", "Config": {"max-size": "1m"}}), true);
         check("Links", &json!(["a:b"]), true);

@@ -7,6 +7,7 @@ Examples:
   atoll run --rm demo echo hello
   atoll run -it --rm -v \"$PWD:/work\" -w /work demo sh
   atoll run -d --name web --memory 256m --cpus 0.5 demo httpd -f -p 8080
+  atoll run -d --restart on-failure:5 demo worker
   atoll run --rm --read-only --tmpfs /tmp --cap-drop ALL demo id";
 
 /// Flags of `run`.
@@ -66,6 +67,9 @@ pub(crate) struct CreateArgs {
     /// Take the container away when it ends
     #[arg(long)]
     pub(crate) rm: bool,
+    /// When to start it again: no, on-failure, always, unless-stopped, or on-unhealthy (failed or not well)
+    #[arg(long, value_name = "POLICY[:MAX]")]
+    pub(crate) restart: Option<String>,
     /// What to call it
     #[arg(long)]
     pub(crate) name: Option<String>,

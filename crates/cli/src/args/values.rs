@@ -1,7 +1,8 @@
 //! Values of flags in the forms that Docker has for them.
 
 use atoll_api::docker::{
-    BindOptions, DeviceMapping, DeviceRequest, MountRequest, PortMap, TmpfsOptions, UlimitRequest, VolumeOptions,
+    BindOptions, DeviceMapping, DeviceRequest, MountRequest, PortMap, RestartPolicy, TmpfsOptions, UlimitRequest,
+    VolumeOptions,
 };
 
 /// Longest line of an environment or label file.
@@ -40,6 +41,9 @@ pub(crate) enum BadValue {
     /// Not a port.
     #[error("invalid port {0:?}: write [[IP:]HOST:]PORT[/PROTOCOL], each PORT a number or a range")]
     Port(String),
+    /// Not a restart policy.
+    #[error("invalid restart policy {0:?}: write no, on-failure[:MAX], always, unless-stopped or on-unhealthy[:MAX]")]
+    Restart(String),
     /// Not a filter.
     #[error("invalid filter {0:?}: write KEY=VALUE")]
     Filter(String),
@@ -259,6 +263,17 @@ pub(crate) fn variable(text: &str, look_up: impl Fn(&str) -> Option<String>) -> 
     Ok(look_up(name).map(|value| format!("{name}={value}")))
 }
 
+/// `NAME[:MAX]`; which names there are, the daemon knows.
+pub(crate) fn restart(text: &str) -> Result<RestartPolicy, BadValue> {
+    let bad = || BadValue::Restart(text.to_owned());
+    let (name, max) = text.split_once(':').map_or((text, None), |(name, max)| (name, Some(max)));
+    if name.is_empty() {
+        return Err(bad());
+    }
+    let maximum_retry_count = max.map_or(Ok(0), str::parse).map_err(|_| bad())?;
+    Ok(RestartPolicy { name: name.to_owned(), maximum_retry_count })
+}
+
 /// `KEY=VALUE`, with an empty value when there is none.
 pub(crate) fn label(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
@@ -320,6 +335,21 @@ mod tests {
         check("/dev/a:r", Some(("/dev/a", "/dev/a", "r")));
         check("/dev/a:/dev/b:rw", Some(("/dev/a", "/dev/b", "rw")));
         check("/dev/a:/dev/b:x", None);
+        check("", None);
+    }
+
+    #[test]
+    fn restart_policies() {
+        let check = |text: &str, expected: Option<(&str, i64)>| {
+            let policy = restart(text).ok();
+            let parts = policy.as_ref().map(|policy| (policy.name.as_str(), policy.maximum_retry_count));
+            assert_eq!(parts, expected, "{text}");
+        };
+        check("always", Some(("always", 0)));
+        check("on-failure:3", Some(("on-failure", 3)));
+        check("on-failure:", None);
+        check("on-failure:x", None);
+        check(":3", None);
         check("", None);
     }
 

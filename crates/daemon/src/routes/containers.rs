@@ -58,7 +58,7 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     let all = is_true(query.all.as_deref()) || limit.is_some() || !filters.get("status").is_empty();
     let views = state.engine.list();
     let chosen = choose(&views, &filters)?;
-    let shown = chosen.into_iter().filter(|view| all || view.phase.is_live()).take(limit.unwrap_or(usize::MAX));
+    let shown = chosen.into_iter().filter(|view| all || view.phase.is_up()).take(limit.unwrap_or(usize::MAX));
     let now = SystemTime::now().into();
     let sizes = if is_true(query.size.as_deref()) { sizes(&state).await? } else { BTreeMap::new() };
     let summary = |view: &WorkloadView| {
@@ -137,6 +137,7 @@ fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
         ports: view.endpoint.as_ref().map(|endpoint| endpoint.ports.clone()).unwrap_or_default(),
         execs: view.execs.clone(),
         error: view.failure.clone(),
+        restarts: view.restarts,
         volumes: root.join("volumes").display().to_string(),
         ..docker::Extras::default()
     }

@@ -74,7 +74,7 @@ fn architecture() -> String {
 async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
     let views = state.engine.list();
     let count = |is: fn(&Phase) -> bool| views.iter().filter(|view| is(&view.phase)).count();
-    let running = count(|phase| matches!(phase, Phase::Running { .. }));
+    let running = count(|phase| phase.is_up() && !matches!(phase, Phase::Paused { .. }));
     let paused = count(|phase| matches!(phase, Phase::Paused { .. }));
     let own = state.engine.info();
     let uname = rustix::system::uname();

@@ -53,6 +53,11 @@ async fn waiting_for_not_running() {
     check(condition, &[], &[], Some(0)).await;
     check(condition, &run, &[], None).await;
     check(condition, &run, &[Transition::Exit(exit(3))], Some(3)).await;
+    let rest = Transition::Rest(exit(5));
+    check(condition, &run, &[rest.clone()], Some(5)).await;
+    check(condition, &run, &[rest.clone(), STARTED], Some(5)).await;
+    check(condition, &[run[0].clone(), run[1].clone(), rest.clone()], &[], None).await;
+    check(condition, &[run[0].clone(), run[1].clone(), rest], &[Transition::Exit(exit(5))], Some(5)).await;
     check(condition, &[Transition::Start], &[Transition::Failed { code: 127, at: Timestamp(2) }], Some(127)).await;
 }
 
@@ -63,6 +68,7 @@ async fn waiting_for_the_next_exit_is_not_fooled_by_an_earlier_one_or_a_restart(
     check(condition, &[], &[], None).await;
     check(condition, &run, &[], None).await;
     check(condition, &[], &run, Some(3)).await;
+    check(condition, &[], &[run[0].clone(), run[1].clone(), Transition::Rest(exit(3))], Some(3)).await;
     check(condition, &[], &[run[0].clone(), run[1].clone(), run[2].clone(), Transition::Start], Some(3)).await;
 }
 

@@ -42,6 +42,30 @@ pub struct Resources {
     pub unified: BTreeMap<String, String>,
 }
 
+impl Resources {
+    /// Puts each field that `change` has into these, by the JSON of both: what is absent there changes nothing.
+    ///
+    /// # Errors
+    /// None but those of JSON: both are plain data.
+    pub fn merge(&mut self, change: &Self) -> Result<(), serde_json::Error> {
+        let mut value = serde_json::to_value(&*self)?;
+        put(&mut value, serde_json::to_value(change)?);
+        *self = serde_json::from_value(value)?;
+        Ok(())
+    }
+}
+
+fn put(into: &mut serde_json::Value, change: serde_json::Value) {
+    match (into, change) {
+        (serde_json::Value::Object(into), serde_json::Value::Object(change)) => {
+            for (name, value) in change {
+                put(into.entry(name).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (into, change) => *into = change,
+    }
+}
+
 /// One rule of the device allow-list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceRule {

@@ -8,8 +8,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use atoll_oci::runtime::Spec;
+use atoll_wall::PROTOCOL;
 use atoll_wall::frame::{Decoder, encode_message};
-use atoll_wall::launch::Launch;
+use atoll_wall::launch::{Launch, LifePlan};
 use atoll_wall::message::{Reply, Request};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -38,6 +39,7 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
         run: plan.run,
         helper: plan.helper,
         joins: plan.joins,
+        life: LifePlan { restart: plan.workload.life.restart, restarts: plan.restarts },
     };
     let short = plan.workload.id.short().to_string();
     let (mut stream, mut child) = spawn(shim, &run, &short, plan.network)?;
@@ -46,7 +48,7 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
         Ok((pid, decoder)) => {
             // The kernel keeps an ended child until its parent asks for it.
             tokio::spawn(async move { drop(child.wait().await) });
-            Ok(Handle::new(pid, run, stream, decoder))
+            Ok(Handle::new(pid, PROTOCOL, run, stream, decoder))
         }
         Err(error) => {
             drop(stream);

@@ -59,8 +59,14 @@ pub(super) async fn recover(run: &Path) -> Result<Recovered, Error> {
 }
 
 pub(super) async fn destroy(run: &Path) -> Result<(), Error> {
-    if let Recovered::Live(handle, _) = recover(run).await? {
-        match handle.signal(Target::All, SIGKILL).await {
+    if let Recovered::Live(handle, state) = recover(run).await? {
+        let told = match handle.stay_down().await {
+            // Nothing of it runs, and nothing will.
+            Ok(()) if state.resting.is_some() => Ok(()),
+            Ok(()) => handle.signal(Target::All, SIGKILL).await,
+            Err(error) => Err(error),
+        };
+        match told {
             Ok(()) | Err(Error::Gone) => {}
             Err(error) => return Err(error),
         }

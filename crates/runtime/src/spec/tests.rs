@@ -49,6 +49,7 @@ fn plan(workload: Workload, mounts: Vec<ResolvedMount>) -> Plan {
         helper: None,
         joins: Vec::new(),
         log: LogPlan { folder: PathBuf::from("/log"), file_bytes: 1, files: 1 },
+        restarts: 0,
         run: PathBuf::from("/run"),
     }
 }

@@ -8,6 +8,7 @@ use atoll_wall::message::{Attach, Reply};
 use rustix::io::Errno;
 
 use super::session::Whose;
+use crate::handover::ClientState;
 
 /// Output that waits for a client before the streams it is coupled to are read no further.
 const CONGESTED: usize = 256 << 10;
@@ -20,8 +21,8 @@ pub(super) struct Connection {
     stream: OwnedFd,
     decoder: Decoder,
     output: Vec<u8>,
-    /// Whether it has said hello.
-    pub(super) greeted: bool,
+    /// The version that is spoken; none before it has said hello.
+    pub(super) protocol: Option<u32>,
     /// Whether it is told events.
     pub(super) watches: bool,
     pub(super) coupling: Option<Coupling>,
@@ -44,9 +45,24 @@ pub(super) fn is_trusted(stream: &OwnedFd) -> bool {
 }
 
 impl Connection {
-    /// The one that was there from the beginning: it needs no greeting, and is told everything.
-    pub(super) fn inherited(number: u64, stream: OwnedFd) -> Self {
-        Self { greeted: true, watches: true, ..Self::accepted(number, stream) }
+    /// One that was handed over.
+    pub(super) fn inherited(number: u64, stream: OwnedFd, state: ClientState) -> Self {
+        let ClientState { protocol, watches, ending, unread, unsent } = state;
+        let mut decoder = Decoder::default();
+        decoder.push(&unread);
+        Self { protocol, watches, ending, decoder, output: unsent, ..Self::accepted(number, stream) }
+    }
+
+    /// What [`Connection::inherited`] needs to go on; whatever it was coupled to is over.
+    pub(super) fn into_parts(self) -> (OwnedFd, ClientState) {
+        let state = ClientState {
+            protocol: self.protocol,
+            watches: self.watches,
+            ending: self.ending,
+            unread: self.decoder.rest().to_vec(),
+            unsent: self.output,
+        };
+        (self.stream, state)
     }
 
     /// One that came through the socket.
@@ -56,7 +72,7 @@ impl Connection {
             stream,
             decoder: Decoder::default(),
             output: Vec::new(),
-            greeted: false,
+            protocol: None,
             watches: false,
             coupling: None,
             ending: false,

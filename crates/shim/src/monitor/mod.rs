@@ -2,42 +2,49 @@
 //!
 //! ```text
 //!   Waiting ──Start──► Running ──first process ends──► Draining ──output handed on──► Telling ──sent──► (end)
-//!      │                                                                                 ▲
+//!      │                  ▲                                │                             ▲
+//!      │                  └──due──── Resting ◄─again───────┘                             │
+//!      │                                └──somebody wants its end, or it cannot run──────┤
 //!      └──Abandon, or a start that fails─────────────────────────────────────────────────┘
 //! ```
 //!
 //! *Draining*: everything left in the cgroup is killed, what the streams still hold is written to the log and to whoever
-//! is attached. *Telling*: the exit record is on disk, the cgroup is gone, the event is on its way; a client that takes
-//! nothing for [`PATIENCE`] is left behind. Only these two stages ever wait with a time-out; an idle workload's monitor
+//! is attached. *Resting*: nothing is left of the last run but its network and the record of its end, which says that another
+//! follows. *Telling*: the exit record is on disk, the cgroup is gone, the event is on its way; a client that takes
+//! nothing for [`PATIENCE`] is left behind. Only these three stages ever wait with a time-out; an idle workload's monitor
 //! sleeps.
 
 mod connection;
 mod requests;
+mod restart;
 mod session;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use atoll_container::StartHandle;
 use atoll_model::{Exit, Timestamp};
 use atoll_sys::cgroup::Cgroup;
+use atoll_wall::PROTOCOL_OLDEST;
 use atoll_wall::frame::encode_message;
 use atoll_wall::message::{Event, Reply};
-use atoll_wall::record::{self, Ended};
+use atoll_wall::record;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::SocketFlags;
 
-use crate::handover::State;
-use crate::logfile::{self, Writer};
+use crate::handover::{Life, State};
+use crate::logfile::Writer;
 use crate::network::Connected;
 use connection::Connection;
 use session::{Session, Whose};
 
 /// Connections at a time; more are closed at once.
 const CONNECTIONS_MAX: usize = 256;
+/// The version of the messages that has restarts.
+const RESTARTS: u32 = 2;
 /// How long a client may take nothing when the workload has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -48,6 +55,11 @@ enum Stage {
     Running,
     /// Its first process has ended like this.
     Draining(Exit),
+    /// It has ended like this, and runs again when that is due.
+    Resting {
+        exit: Exit,
+        due: Instant,
+    },
     /// Nothing is left of it.
     Telling,
 }
@@ -62,6 +74,9 @@ struct Monitor {
     log: Writer,
     stage: Stage,
     started: Timestamp,
+    /// The same by a clock that is never set.
+    since: Instant,
+    life: Life,
     paused: bool,
     /// The workload's own streams first, then those of exec sessions.
     sessions: Vec<Session>,
@@ -74,24 +89,13 @@ struct Monitor {
 
 /// Supervises the workload that was handed over, to its end.
 pub(crate) fn run(state: State) -> Result<()> {
-    let init = Session::new(Whose::Init, (state.pid, state.fds.pidfd), state.fds.streams, state.stdin_once);
-    let mut monitor = Monitor {
-        id: state.id,
-        run: state.run,
-        cgroup: state.cgroup,
-        listener: state.fds.listener,
-        log: Writer::new(state.log, state.fds.log),
-        stage: Stage::Waiting(StartHandle::from_fd(state.fds.start)),
-        started: Timestamp::NEVER,
-        paused: false,
-        sessions: vec![init],
-        connections: Vec::new(),
-        helper: state.fds.helper,
-        next_connection: 0,
-    };
-    monitor.adopt(Connection::inherited, state.fds.control)?;
+    let mut monitor = Monitor::new(state)?;
     while !monitor.is_done() {
-        monitor.turn()?;
+        if monitor.is_due() {
+            monitor = monitor.again()?;
+        } else {
+            monitor.turn()?;
+        }
     }
     Ok(())
 }
@@ -112,11 +116,35 @@ enum Source {
 }
 
 impl Monitor {
+    fn new(state: State) -> Result<Self> {
+        let init = Session::new(Whose::Init, (state.pid, state.fds.pidfd), state.fds.streams, state.stdin_once);
+        let mut monitor = Self {
+            id: state.id,
+            run: state.run,
+            cgroup: state.cgroup,
+            listener: state.fds.listener,
+            log: Writer::new(state.log, state.fds.log),
+            stage: state.fds.start.map_or(Stage::Running, |start| Stage::Waiting(StartHandle::from_fd(start))),
+            started: state.started,
+            since: Instant::now(),
+            life: state.life,
+            paused: false,
+            sessions: vec![init],
+            connections: Vec::new(),
+            helper: state.fds.helper,
+            next_connection: 0,
+        };
+        for (stream, client) in state.fds.clients {
+            monitor.adopt(stream, |number, stream| Connection::inherited(number, stream, client))?;
+        }
+        Ok(monitor)
+    }
+
     fn is_done(&self) -> bool {
         matches!(self.stage, Stage::Telling) && self.connections.iter().all(|connection| !connection.has_output())
     }
 
-    fn adopt(&mut self, make: fn(u64, OwnedFd) -> Connection, stream: OwnedFd) -> Result<()> {
+    fn adopt(&mut self, stream: OwnedFd, make: impl FnOnce(u64, OwnedFd) -> Connection) -> Result<()> {
         rustix::io::ioctl_fionbio(&stream, true)?;
         self.connections.push(make(self.next_connection, stream));
         self.next_connection += 1;
@@ -171,16 +199,22 @@ impl Monitor {
             sources.push(Source::Connection(index));
             fds.push(PollFd::from_borrowed_fd(connection.as_fd(), interest));
         }
-        let timeout = match self.stage {
-            Stage::Waiting(_) | Stage::Running => None,
-            Stage::Draining(_) | Stage::Telling => Some(Timespec::try_from(PATIENCE)?),
-        };
+        let timeout = self.patience().map(Timespec::try_from).transpose()?;
         match rustix::event::poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error).context("poll"),
         }
         let flags: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
         Ok(sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect())
+    }
+
+    /// How long nothing needs to happen.
+    fn patience(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::Waiting(_) | Stage::Running => None,
+            Stage::Resting { due, .. } => Some(due.saturating_duration_since(Instant::now())),
+            Stage::Draining(_) | Stage::Telling => Some(PATIENCE),
+        }
     }
 
     /// Whether a client coupled to these streams has not taken what was read before.
@@ -199,7 +233,7 @@ impl Monitor {
         // A client that left before it was accepted is none.
         let Ok(stream) = rustix::net::accept_with(&self.listener, SocketFlags::CLOEXEC) else { return };
         if self.connections.len() < CONNECTIONS_MAX && connection::is_trusted(&stream) {
-            let _ = self.adopt(Connection::accepted, stream);
+            let _ = self.adopt(stream, Connection::accepted);
         }
     }
 
@@ -248,7 +282,9 @@ impl Monitor {
             {
                 let session = self.sessions.remove(index);
                 if let Whose::Exec(id) = &session.whose {
-                    self.tell(&session.whose, &Event::ExecExited { id: id.clone(), exit });
+                    let event = Event::ExecExited { id: id.clone(), exit };
+                    self.tell(&event);
+                    self.part(&session.whose, &event);
                 }
             }
         }
@@ -262,23 +298,28 @@ impl Monitor {
         }
         self.log.flush(at);
         self.remove_cgroup();
-        // Its ports are free when the end is told.
-        self.helper = None;
-        let ended = Ended { started: self.started, exit };
-        logfile::replace(&self.run.join(record::ENDED), &serde_json::to_vec(&ended)?).context("recording the exit")?;
-        self.stage = Stage::Telling;
-        self.tell(&Whose::Init, &Event::Exited { exit });
-        Ok(())
+        self.run_ended(exit)
     }
 
-    /// Tells an end to those who watch and to those who were coupled to the streams.
-    fn tell(&mut self, whose: &Whose, event: &Event) {
+    /// Tells those who watch, in words that they know.
+    fn tell(&mut self, event: &Event) {
         let message = encode_message(&Reply::Event(event.clone()));
+        let since = match event {
+            Event::Exited { .. } | Event::ExecExited { .. } => PROTOCOL_OLDEST,
+            Event::Resting { .. } | Event::Restarted { .. } => RESTARTS,
+        };
         for connection in &mut self.connections {
-            if connection.watches || connection.is_coupled_to(whose) {
+            if connection.watches && connection.protocol >= Some(since) {
                 connection.send(&message);
             }
+        }
+    }
+
+    /// The last word to those who were coupled to streams.
+    fn part(&mut self, whose: &Whose, event: &Event) {
+        for connection in &mut self.connections {
             if connection.is_coupled_to(whose) {
+                connection.reply(&Reply::Event(event.clone()));
                 connection.close_when_sent();
             }
         }

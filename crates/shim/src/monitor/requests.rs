@@ -13,7 +13,7 @@ use super::session::{Session, Whose};
 use super::{Monitor, Stage, now};
 use crate::failure::{internal, not_now, of_exec, of_start};
 use crate::handover::StreamFds;
-use crate::launch::{SPEC, session_streams};
+use crate::launch::{keep, kept, session_streams};
 
 const SIGKILL: i32 = 9;
 /// Exec sessions at a time.
@@ -75,7 +75,7 @@ impl Monitor {
     fn answer(&mut self, index: usize, request: Request) {
         let number = self.connections[index].number;
         let watch = matches!(request, Request::Watch);
-        let greeted = self.connections[index].greeted;
+        let greeted = self.connections[index].protocol.is_some();
         let answer = match request {
             Request::Hello { protocol } => self.greet(index, protocol),
             _ if !greeted => Err(not_now("say hello first")),
@@ -103,9 +103,10 @@ impl Monitor {
             let message = format!("this supervisor speaks protocol {PROTOCOL_OLDEST} to {PROTOCOL}, not {protocol}");
             return Err(Failure { kind: FailureKind::Unsupported, message });
         }
-        self.connections[index].greeted = true;
-        // A newer daemon speaks our version.
-        Ok(Answer::Reply(Reply::Hello { protocol: protocol.min(PROTOCOL), id: self.id.clone() }))
+        // A newer daemon speaks our version, an older one is spoken to in its own.
+        let protocol = protocol.min(PROTOCOL);
+        self.connections[index].protocol = Some(protocol);
+        Ok(Answer::Reply(Reply::Hello { protocol, id: self.id.clone() }))
     }
 
     fn act(&mut self, request: Request) -> Result<Answer, Failure> {
@@ -138,6 +139,11 @@ impl Monitor {
             Request::Resume => self.freeze(false)?,
             Request::Processes => Reply::Processes { pids: self.processes()? },
             Request::Limit { resources } => self.limit(&resources)?,
+            Request::StayDown => self.stay_down()?,
+            Request::SetRestart { restart } => {
+                self.life.restart = restart;
+                Reply::Done
+            }
             Request::Launch(_) | Request::Hello { .. } => return Err(not_now("a workload is there already")),
         };
         Ok(Answer::Reply(reply))
@@ -146,8 +152,18 @@ impl Monitor {
     fn check_live(&self) -> Result<(), Failure> {
         match self.stage {
             Stage::Waiting(_) | Stage::Running => Ok(()),
+            Stage::Resting { .. } => Err(not_now("the workload is restarting, wait until it runs")),
             Stage::Draining(_) | Stage::Telling => Err(not_now("the workload has ended")),
         }
+    }
+
+    /// What ends is not started again, and what has ended stays so.
+    fn stay_down(&mut self) -> Result<Reply, Failure> {
+        self.life.asked = true;
+        if let Stage::Resting { exit, .. } = self.stage {
+            self.end(exit, String::new()).map_err(|error| internal(&*error))?;
+        }
+        Ok(Reply::Done)
     }
 
     fn start(&mut self) -> Result<Reply, Failure> {
@@ -172,12 +188,20 @@ impl Monitor {
             Whose::Init => None,
             Whose::Exec(id) => Some(id.clone()),
         });
+        let resting = match self.stage {
+            Stage::Resting { exit, .. } => Some(exit),
+            _ => None,
+        };
         State {
-            pid: self.sessions[0].pid,
+            pid: if resting.is_none() { self.sessions[0].pid } else { 0 },
             started: self.started,
             paused: self.paused,
             exit: self.sessions[0].exit,
             execs: execs.collect(),
+            resting,
+            restarts: self.life.history.restarts,
+            restart: self.life.restart,
+            asked: self.life.asked,
         }
     }
 
@@ -219,12 +243,19 @@ impl Monitor {
         self.cgroup.pids().map_err(|error| internal(&error))
     }
 
-    /// Without control groups there is nothing to limit, as when it was made.
+    /// Limits this run, if there is one, and those to come. Without control groups there is nothing to limit, as when it
+    /// was made.
     fn limit(&self, resources: &Resources) -> Result<Reply, Failure> {
-        self.check_live()?;
         let limits = atoll_container::plan::limits(resources);
         let limits = limits.map_err(|error| Failure { kind: FailureKind::Invalid, message: error.to_string() })?;
-        self.cgroup.limit(&limits).map_err(|error| internal(&error))?;
+        if !matches!(self.stage, Stage::Resting { .. }) {
+            self.check_live()?;
+            self.cgroup.limit(&limits).map_err(|error| internal(&error))?;
+        }
+        let mut launch = kept(&self.run).map_err(|error| internal(&error))?;
+        let present = &mut launch.spec.linux.get_or_insert_default().resources;
+        present.get_or_insert_default().merge(resources).map_err(|error| internal(&error))?;
+        keep(&launch).map_err(|error| internal(&error))?;
         Ok(Reply::Done)
     }
 
@@ -252,8 +283,7 @@ impl Monitor {
         if self.sessions.len() > SESSIONS_MAX {
             return Err(not_now("there are too many exec sessions"));
         }
-        let spec = std::fs::read(self.run.join(SPEC)).map_err(|error| internal(&error))?;
-        let spec = serde_json::from_slice(&spec).map_err(|error| internal(&error))?;
+        let spec = kept(&self.run).map_err(|error| internal(&error))?.spec;
         let (stdio, ours) = session_streams(exec.streams).map_err(|error| internal(&error))?;
         let inside = Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &spec, state: None };
         let (user, more_groups) = (exec.user.as_str(), exec.groups.as_slice());

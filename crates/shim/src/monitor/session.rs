@@ -79,6 +79,17 @@ impl Session {
         Self { whose, pid, pidfd, exit: None, outputs, input, terminal, stdin_once }
     }
 
+    pub(super) const fn is_stdin_once(&self) -> bool {
+        self.stdin_once
+    }
+
+    /// Lets go of what its process has left open.
+    pub(super) fn close(&mut self) {
+        self.outputs.clear();
+        self.input = None;
+        self.terminal = None;
+    }
+
     /// Reads once; `None` when there is nothing (any more).
     pub(super) fn read(&mut self, output: usize) -> Option<Chunk> {
         let source = &mut self.outputs[output];

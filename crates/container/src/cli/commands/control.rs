@@ -81,25 +81,7 @@ pub(super) fn update(root: &Path, update: &Update) -> anyhow::Result<u8> {
         limits.devices.clear();
     }
     group.limit(&limits)?;
-    merge(present, &wanted)?;
+    present.merge(&wanted)?;
     folder.write(&record)?;
     Ok(0)
-}
-
-/// Puts each field that `change` has into `into`, by the JSON of both: what is absent there changes nothing.
-fn merge(into: &mut Resources, change: &Resources) -> anyhow::Result<()> {
-    fn put(into: &mut serde_json::Value, change: serde_json::Value) {
-        match (into, change) {
-            (serde_json::Value::Object(into), serde_json::Value::Object(change)) => {
-                for (name, value) in change {
-                    put(into.entry(name).or_insert(serde_json::Value::Null), value);
-                }
-            }
-            (into, change) => *into = change,
-        }
-    }
-    let mut value = serde_json::to_value(&*into)?;
-    put(&mut value, serde_json::to_value(change)?);
-    *into = serde_json::from_value(value)?;
-    Ok(())
 }
