@@ -44,7 +44,7 @@ impl Engine {
         failpoint::hit("update.before-record");
         let after = self.keep(after).await?;
         failpoint::hit("update.after-record");
-        if let Some(handle) = entry.handle().filter(|_| entry.phase().is_live())
+        if let Some(handle) = entry.handle().filter(|_| entry.phase().is_up())
             && let Err(error) = handle.limit(&before.resources, &after.resources).await
             && !error.is_gone()
         {
