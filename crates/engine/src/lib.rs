@@ -54,6 +54,7 @@ pub use image::{ImageView, Progress, ProgressEvent, Removal};
 pub use log::{LogLine, LogQuery, LogStream};
 pub use manifests::{ManifestKind, ManifestView};
 pub use network::{Endpoint, NetworkView};
+pub use prune::Pruned;
 pub use pull::{PullRequest, PulledImage};
 pub use push::{PushRequest, PushedImage};
 pub use recover::live_processes;

@@ -1,13 +1,14 @@
 //! Limits of a creation, and changes of them (`ContainerUpdate`).
 
-use atoll_model::{BlockIo, DeviceRate, Oom, Rate, Realtime, Resources, Ulimit};
+use atoll_model::{BlockIo, DeviceRate, Oom, Rate, Realtime, Resources, Restart, Ulimit};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 use super::bad::BadRequest;
-use super::config::{BlkioConfig, HostConfig, ThrottleDevice, UlimitRequest};
+use super::config::{BlkioConfig, HostConfig, RestartPolicy, ThrottleDevice, UlimitRequest};
 use super::refuse;
+use super::restart::restart;
 
 /// Weights of block devices that there are.
 const WEIGHTS: std::ops::RangeInclusive<u16> = 10..=1000;
@@ -202,9 +203,36 @@ pub struct UpdateRequest {
     /// 0 and -1 take the limit away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids_limit: Option<i64>,
+    /// An empty name leaves the policy as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
 }
+
+/// What version 1.50 of the Docker API lists for an update and holds from the creation on.
+const FIXED: [&str; 20] = [
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+    "CgroupParent",
+    "CpuCount",
+    "CpuPercent",
+    "DeviceCgroupRules",
+    "DeviceRequests",
+    "Devices",
+    "IOMaximumBandwidth",
+    "IOMaximumIOps",
+    "Init",
+    "KernelMemory",
+    "KernelMemoryTCP",
+    "MemorySwappiness",
+    "NanoCPUs",
+    "OomKillDisable",
+    "Ulimits",
+];
 
 /// Its answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,12 +254,20 @@ pub enum BadUpdate {
 }
 
 impl UpdateRequest {
+    /// The restart policy that is asked for, if one is.
+    ///
+    /// # Errors
+    /// As [`restart`].
+    pub fn restart(&self) -> Result<Option<Restart>, BadRequest> {
+        self.restart_policy.as_ref().filter(|policy| !policy.name.is_empty()).map(restart).transpose()
+    }
+
     /// The limits that a workload with these has afterwards.
     ///
     /// # Errors
     /// [`BadUpdate`].
     pub fn applied(&self, to: &Resources) -> Result<Resources, BadUpdate> {
-        refuse::rest("", &self.rest)?;
+        refuse::among(&FIXED, "", &self.rest)?;
         self.check_conflicts(to)?;
         let mut new = to.clone();
         fn set<T>(place: &mut Option<T>, value: Option<T>) {
@@ -305,13 +341,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_stock_client_sends_for_a_restart_policy_alone_is_refused_by_name() {
-        let refused = update(json!({"RestartPolicy": {"Name": "always"}}), &Resources::default());
-        assert!(
-            matches!(refused, Err(BadUpdate::Bad(BadRequest::Unsupported { option, .. })) if option == "RestartPolicy")
-        );
-        update(json!({"RestartPolicy": {"Name": "", "MaximumRetryCount": 0}, "Memory": 0}), &Resources::default())
-            .expect("nothing is asked for");
+    fn a_restart_policy_without_a_name_is_none() {
+        let check = |policy: Value, expected: Option<Restart>| {
+            let request: UpdateRequest = serde_json::from_value(json!({"RestartPolicy": policy})).expect("JSON");
+            assert_eq!(request.restart(), Ok(expected));
+        };
+        check(json!({"Name": "always"}), Some(Restart::Always));
+        check(json!({"Name": "on-failure", "MaximumRetryCount": 3}), Some(Restart::OnFailure { max: 3 }));
+        check(json!({"Name": "", "MaximumRetryCount": 0}), None);
+    }
+
+    #[test]
+    fn what_holds_from_the_creation_on_is_refused_by_name() {
+        let refused = update(json!({"Ulimits": [{"Name": "nofile"}]}), &Resources::default());
+        assert!(matches!(refused, Err(BadUpdate::Bad(BadRequest::Unsupported { option, .. })) if option == "Ulimits"));
+        update(json!({"Ulimits": [], "Devices": null}), &Resources::default()).expect("nothing is asked for");
     }
 
     #[test]

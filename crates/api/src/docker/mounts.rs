@@ -161,15 +161,7 @@ fn volume_source(mount: &MountRequest) -> Result<MountSource, BadRequest> {
         check_name(&mount.source).map_err(|error| BadRequest::invalid("mount", error.to_string()))?;
     }
     let Some(options) = &mount.volume_options else { return Ok(volume(&mount.source, true)) };
-    let mut rest = options.rest.clone();
-    // Clients name the driver that there is.
-    if let Some(driver) = rest.get("DriverConfig") {
-        let local = driver.get("Name").is_none_or(|name| matches!(name.as_str(), Some("" | "local")));
-        if local && driver.get("Options").is_none_or(refuse::is_hollow) {
-            rest.remove("DriverConfig");
-        }
-    }
-    refuse::rest("HostConfig.Mounts.VolumeOptions.", &rest)?;
+    refuse::rest("HostConfig.Mounts.VolumeOptions.", &options.rest)?;
     Ok(volume(&mount.source, !options.no_copy))
 }
 

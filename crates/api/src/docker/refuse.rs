@@ -1,7 +1,8 @@
 //! What is asked for and not done is refused by name.
 //!
-//! A field that no type names is harmless only when it holds its default, or one of the values in a table below that
-//! say what is so anyway.
+//! A field that the Docker API defines and no type of ours names is harmless only when it holds its default, or one of the
+//! values in a table below that say what is so anyway. What the API does not define is ignored, as Docker does: clients
+//! send their own notes along.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,52 @@ use serde_json::{Value, json};
 
 use super::bad::BadRequest;
 
-/// Refuses each field of `rest` that asks for something.
+/// What version 1.50 of the Docker API defines for `POST /containers/create` and is not done.
+const NOT_DONE: [&str; 31] = [
+    "ArgsEscaped",
+    "Healthcheck",
+    "MacAddress",
+    "OnBuild",
+    "Shell",
+    "HostConfig.Cgroup",
+    "HostConfig.ConsoleSize",
+    "HostConfig.ContainerIDFile",
+    "HostConfig.CpuCount",
+    "HostConfig.CpuPercent",
+    "HostConfig.Dns",
+    "HostConfig.DnsOptions",
+    "HostConfig.DnsSearch",
+    "HostConfig.ExtraHosts",
+    "HostConfig.IOMaximumBandwidth",
+    "HostConfig.IOMaximumIOps",
+    "HostConfig.KernelMemory",
+    "HostConfig.KernelMemoryTCP",
+    "HostConfig.Links",
+    "HostConfig.LogConfig",
+    "HostConfig.PublishAllPorts",
+    "HostConfig.StorageOpt",
+    "HostConfig.VolumeDriver",
+    "HostConfig.Mounts.ClusterOptions",
+    "HostConfig.Mounts.ImageOptions",
+    "HostConfig.Mounts.BindOptions.ReadOnlyForceRecursive",
+    "HostConfig.Mounts.BindOptions.ReadOnlyNonRecursive",
+    "HostConfig.Mounts.VolumeOptions.DriverConfig",
+    "HostConfig.Mounts.VolumeOptions.Labels",
+    "HostConfig.Mounts.VolumeOptions.Subpath",
+    "HostConfig.Mounts.TmpfsOptions.Options",
+];
+
+/// Refuses each field of `rest` that asks for something at a creation.
 pub(super) fn rest(prefix: &str, rest: &BTreeMap<String, Value>) -> Result<(), BadRequest> {
+    among(&NOT_DONE, prefix, rest)
+}
+
+/// Refuses each field of `rest` that is one of `names` and asks for something.
+pub(super) fn among(names: &[&str], prefix: &str, rest: &BTreeMap<String, Value>) -> Result<(), BadRequest> {
     for (name, value) in rest {
         let option = format!("{prefix}{name}");
-        if !(is_default(value) || says_what_is_so(&option, value)) {
+        let wish = names.contains(&option.as_str()) && !is_default(value);
+        if wish && !says_what_is_so(&option, value) {
             return Err(BadRequest::unsupported(option, value));
         }
     }
@@ -49,6 +91,10 @@ fn says_what_is_so(option: &str, value: &Value) -> bool {
             let kind = value.get("Type").and_then(Value::as_str).unwrap_or("");
             matches!(kind, "" | "json-file") && value.get("Config").is_none_or(is_default)
         }
+        "HostConfig.Mounts.VolumeOptions.DriverConfig" => {
+            let local = value.get("Name").is_none_or(|name| matches!(name.as_str(), Some("" | "local")));
+            local && value.get("Options").is_none_or(is_hollow)
+        }
         "HostConfig.VolumeDriver" => *value == json!("local"),
         _ => false,
     }
@@ -78,6 +124,6 @@ mod tests {
         check("LogConfig", &json!({"Type": "", "Config": {"max-size": "1m"}}), true);
         check("Links", &json!(["a:b"]), true);
         check("StorageOpt", &json!({"size": "1g"}), true);
-        check("NoSuchThing", &json!(1), true);
+        check("NoSuchThing", &json!(1), false);
     }
 }

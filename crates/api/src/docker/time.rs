@@ -57,27 +57,45 @@ pub fn parse_time(text: &str) -> Result<Option<Timestamp>, InvalidTime> {
     Ok(Some(Timestamp(total)))
 }
 
-/// A time in a filter: as [`parse_time`] has it, or so long before `now`, as Go writes durations (`24h`, `1h30m`).
+/// A time in a filter: as [`parse_time`] has it, or so long before `now`, as Go writes durations (`1h30m`, `1.5s`).
 ///
 /// # Errors
 /// [`InvalidTime`] with the text.
 pub fn parse_past(text: &str, now: Timestamp) -> Result<Timestamp, InvalidTime> {
-    let before = go_nanoseconds(text).and_then(|length| now.0.checked_sub(length)).map(Timestamp);
+    let before = duration(text).and_then(|length| now.0.checked_sub(length)).map(Timestamp);
     let moment = before.map_or_else(|| parse_time(text), |moment| Ok(Some(moment)))?;
     moment.ok_or_else(|| InvalidTime(text.to_owned()))
 }
 
-/// The nanoseconds of a duration as Go writes it, without a fraction.
-fn go_nanoseconds(text: &str) -> Option<i64> {
-    const UNITS: [(&str, i64); 6] =
-        [("ns", 1), ("us", 1000), ("ms", 1_000_000), ("s", NANOS), ("m", 60 * NANOS), ("h", 3600 * NANOS)];
-    let (mut rest, mut total) = (text, 0i64);
+/// Nanoseconds in a duration of Go: numbers with units, without blanks.
+fn duration(text: &str) -> Option<i64> {
+    /// Longer units first: `ms` is not `m` and a rest.
+    const UNITS: [(&str, i64); 7] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000),
+        ("ms", 1_000_000),
+        ("s", NANOS),
+        ("m", 60 * NANOS),
+        ("h", 3600 * NANOS),
+    ];
+    let mut rest = text;
+    let mut total = 0_i64;
     while !rest.is_empty() {
-        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
-        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(*nanos)?)?;
-        rest = after;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|at| *at > 0)?;
+        let (number, after) = rest.split_at(digits);
+        let (unit, nanos) = UNITS.into_iter().find(|(unit, _)| after.starts_with(unit))?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let scaled = |digits: &str, one: i64| match digits {
+            "" => Some(0),
+            digits => digits.parse::<i64>().ok()?.checked_mul(one),
+        };
+        // Nine digits of a fraction are all that nanoseconds have, of any unit.
+        let fraction = &fraction[..fraction.len().min(9)];
+        let tens = 10_i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+        let part = i128::from(scaled(fraction, 1)?) * i128::from(nanos) / i128::from(tens);
+        total = total.checked_add(scaled(whole, nanos)?)?.checked_add(i64::try_from(part).ok()?)?;
+        rest = &after[unit.len()..];
     }
     (!text.is_empty()).then_some(total)
 }
@@ -108,16 +126,18 @@ mod tests {
     #[test]
     fn filters_say_how_long_ago() {
         let now = Timestamp(1_700_000_000_000_000_000);
-        let check = |text: &str, seconds: i64| {
-            assert_eq!(parse_past(text, now), Ok(Timestamp(seconds * NANOS)), "{text}");
+        let check = |text: &str, before: i64| {
+            assert_eq!(parse_past(text, now), Ok(Timestamp(now.0 - before)), "{text}");
         };
-        check("24h", 1_700_000_000 - 86_400);
-        check("1h30m5s", 1_700_000_000 - 5405);
-        check("500ms500ms", 1_700_000_000 - 1);
-        check("1600000000", 1_600_000_000);
-        for bad in ["", "h", "5", "24x", "1h-5m", "99999999999999h", "0"] {
-            let kept = bad == "5";
-            assert_eq!(parse_past(bad, now).is_ok(), kept, "{bad}");
+        check("24h", 86_400 * NANOS);
+        check("1h30m5s", 5405 * NANOS);
+        check("500ms500ms", NANOS);
+        check("1.5s", 1_500_000_000);
+        check("2ms3us4µs5ns", 2_007_005);
+        check("0.25h", 900 * NANOS);
+        check("1600000000", 100_000_000 * NANOS);
+        for bad in ["", "h", "1x", "1h 2m", "1h-5m", ".", "1.2.3s", "99999999999999h", "-5s", "0"] {
+            assert!(parse_past(bad, now).is_err(), "{bad}");
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bad::BadRequest;
-use super::{refuse, time};
+use super::time;
 
 /// A volume.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,8 +50,8 @@ pub struct VolumeCreateRequest {
     pub driver: String,
     pub driver_opts: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    #[serde(flatten)]
-    pub rest: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_volume_spec: Option<Value>,
 }
 
 impl VolumeCreateRequest {
@@ -60,7 +60,9 @@ impl VolumeCreateRequest {
     /// # Errors
     /// [`BadRequest`] naming the option.
     pub fn check(&self) -> Result<(), BadRequest> {
-        refuse::rest("", &self.rest)?;
+        if let Some(spec) = &self.cluster_volume_spec {
+            return Err(BadRequest::unsupported("ClusterVolumeSpec", spec));
+        }
         if !matches!(self.driver.as_str(), "" | "local") {
             return Err(BadRequest::unsupported("Driver other than \"local\"", &self.driver.as_str().into()));
         }

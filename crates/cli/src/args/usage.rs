@@ -57,6 +57,9 @@ pub(crate) struct UpdateArgs {
     /// Weight when block devices are busy, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub(crate) blkio_weight: Option<u16>,
+    /// When it is started again: no, on-failure[:MAX], always, unless-stopped, on-unhealthy[:MAX]
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) restart: Option<String>,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,

@@ -181,10 +181,11 @@ fn change(args: &UpdateArgs) -> Result<UpdateRequest> {
         cpu_realtime_runtime: cpu.cpu_rt_runtime.unwrap_or_default(),
         pids_limit: args.pids_limit,
         blkio_weight: args.blkio_weight.unwrap_or_default(),
+        restart_policy: args.restart.as_deref().map(values::restart).transpose()?,
         ..UpdateRequest::default()
     };
     if request == UpdateRequest::default() {
-        bail!("name a limit to change, such as --memory 512m");
+        bail!("name what to change, such as --memory 512m or --restart always");
     }
     Ok(request)
 }

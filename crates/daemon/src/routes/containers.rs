@@ -41,7 +41,7 @@ pub(super) fn routes() -> Router<State> {
 #[serde(default)]
 struct ListQuery {
     all: Option<String>,
-    limit: Option<usize>,
+    limit: Option<i64>,
     filters: Option<String>,
     size: Option<String>,
 }
@@ -54,7 +54,8 @@ struct InspectQuery {
 
 async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ContainerSummary>>> {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
-    let limit = query.limit.filter(|limit| *limit > 0);
+    // Clients write -1 for all.
+    let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let all = is_true(query.all.as_deref()) || limit.is_some() || !filters.get("status").is_empty();
     let views = state.engine.list();
     let chosen = choose(&views, &filters)?;

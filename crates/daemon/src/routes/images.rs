@@ -122,17 +122,30 @@ fn matches_reference(pattern: &str, name: &str) -> bool {
     wildcard(pattern.as_bytes(), name.as_bytes()) || wildcard(pattern.as_bytes(), bare.as_bytes())
 }
 
+/// Goes through the text once, with all positions of the pattern that may have been reached.
 fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => {
-            wildcard(rest, text)
-                || text.split_first().is_some_and(|(letter, after)| *letter != b'/' && wildcard(pattern, after))
+    let past_stars = |mut reached: Vec<bool>| {
+        for at in 0..pattern.len() {
+            if reached[at] && pattern[at] == b'*' {
+                reached[at + 1] = true;
+            }
         }
-        (Some((b'?', rest)), Some((letter, after))) => *letter != b'/' && wildcard(rest, after),
-        (Some((want, rest)), Some((letter, after))) => want == letter && wildcard(rest, after),
-        _ => false,
-    }
+        reached
+    };
+    let start = (0..=pattern.len()).map(|at| at == 0).collect();
+    let end = text.iter().fold(past_stars(start), |reached, letter| {
+        let mut next = vec![false; pattern.len() + 1];
+        for at in (0..pattern.len()).filter(|at| reached[*at]) {
+            match pattern[at] {
+                b'*' if *letter != b'/' => next[at] = true,
+                b'?' if *letter != b'/' => next[at + 1] = true,
+                wanted if wanted == *letter => next[at + 1] = true,
+                _ => {}
+            }
+        }
+        past_stars(next)
+    });
+    end[pattern.len()]
 }
 
 fn repo_digests(image: &ImageView) -> Vec<String> {

@@ -6,6 +6,7 @@ mod exec;
 mod images;
 mod networks;
 mod progress;
+mod prune;
 mod pull;
 mod registries;
 mod streams;
@@ -49,6 +50,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .merge(registries::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
+        .merge(prune::routes())
         .merge(atoll::routes())
         .merge(outside_swarm())
         .fallback(not_found)

@@ -103,6 +103,10 @@ async fn top(
 
 async fn update(Held(state): Held<State>, Path(name): Path<String>, request: Request) -> Answer<Json<UpdateResponse>> {
     let wanted: UpdateRequest = body(request).await?;
+    let restart = wanted.restart()?;
     let warnings = state.engine.update(&name, |before| wanted.applied(before).map_err(Refusal::from)).await?;
+    if let Some(restart) = restart {
+        state.engine.set_restart(&name, restart).await?;
+    }
     Ok(Json(UpdateResponse { warnings }))
 }

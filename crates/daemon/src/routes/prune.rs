@@ -1,0 +1,70 @@
+//! `POST /…/prune`: removing what nobody uses.
+
+use std::time::SystemTime;
+
+use atoll_api::docker::{Filters, parse_past};
+use atoll_model::Timestamp;
+use axum::extract::{Query, State as Held};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::State;
+use crate::answer::Answer;
+
+pub(super) fn routes() -> Router<State> {
+    Router::new()
+        .route("/containers/prune", post(containers))
+        .route("/volumes/prune", post(volumes))
+        .route("/networks/prune", post(networks))
+        .route("/build/prune", post(build))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PruneQuery {
+    filters: Option<String>,
+}
+
+impl PruneQuery {
+    /// The filters, and the time before which something must have been made.
+    pub(super) fn read(&self, keys: &[&str]) -> Answer<(Filters, Option<Timestamp>)> {
+        let filters = Filters::parse(self.filters.as_deref(), keys)?;
+        let now = SystemTime::now().into();
+        let until = filters.get("until").first().map(|text| parse_past(text, now)).transpose()?;
+        Ok((filters, until))
+    }
+}
+
+async fn containers(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
+    let (filters, until) = query.read(&["label", "label!", "until"])?;
+    let pruned = state
+        .engine
+        .prune_workloads(|workload| {
+            until.is_none_or(|until| workload.created < until) && filters.labels(&workload.labels)
+        })
+        .await?;
+    Ok(Json(json!({"ContainersDeleted": pruned.removed, "SpaceReclaimed": pruned.bytes})))
+}
+
+/// Without `all`, only volumes that have no name of their own.
+async fn volumes(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
+    let (filters, _) = query.read(&["label", "label!", "all"])?;
+    let all = filters.boolean("all")?.unwrap_or(false);
+    let pruned =
+        state.engine.prune_volumes(|volume| (all || volume.anonymous) && filters.labels(&volume.labels)).await?;
+    Ok(Json(json!({"VolumesDeleted": pruned.removed, "SpaceReclaimed": pruned.bytes})))
+}
+
+/// The networks that there are belong to the host.
+async fn networks(Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
+    query.read(&["label", "label!", "until"])?;
+    Ok(Json(json!({"NetworksDeleted": null})))
+}
+
+/// There is no builder yet that keeps a cache.
+async fn build(Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
+    query.read(&["id", "inuse", "label", "label!", "parent", "private", "shared", "type", "until", "unused-for"])?;
+    Ok(Json(json!({"CachesDeleted": null, "SpaceReclaimed": 0})))
+}
