@@ -1,17 +1,21 @@
 //! Answers: statuses and sentences of refusals, and bodies that come piece by piece.
 
+use std::time::Duration;
+
 use atoll_api::docker::{BadRequest, BadUpdate, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
 use atoll_engine::Kind;
 use atoll_model::sentence;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 /// Bytes of a body that is not an archive.
-pub(crate) const BODY_MAX: usize = 64 << 20;
+pub(crate) const BODY_MAX: usize = 4 << 20;
+/// How long such a body may take to come.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// An answer that says no.
 #[derive(Debug)]
@@ -30,6 +34,11 @@ impl Refusal {
 
     pub(crate) fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// The answer to a body above [`BODY_MAX`].
+    pub(crate) fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body above {BODY_MAX} bytes"))
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -100,11 +109,35 @@ impl From<InvalidKey> for Refusal {
 
 /// A request's whole body as JSON; no body is the value of an empty object.
 pub(crate) async fn body<T: DeserializeOwned>(request: Request) -> Answer<T> {
-    let bytes = axum::body::to_bytes(request.into_body(), BODY_MAX)
-        .await
-        .map_err(|_| Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request body above {BODY_MAX} bytes")))?;
+    if let Some(kind) = request.headers().get(header::CONTENT_TYPE) {
+        json_only(kind)?;
+    }
+    let bytes = whole_body(request.into_body()).await?;
     let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
     Ok(atoll_api::docker::parse(&bytes)?)
+}
+
+fn json_only(kind: &HeaderValue) -> Answer<()> {
+    let text = kind.to_str().unwrap_or_default();
+    let media = text.split(';').next().unwrap_or_default().trim();
+    if media.is_empty() || media.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(Refusal::bad(format!("Content-Type specified ({text}) must be 'application/json'")))
+}
+
+/// All of a body that is not an archive.
+pub(crate) async fn whole_body(body: Body) -> Answer<Bytes> {
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, BODY_MAX)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_large(&error) => Err(Refusal::too_large()),
+        Ok(Err(error)) => Err(Refusal::bad(format!("the request's body broke off: {error}"))),
+        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time")),
+    }
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
 }
 
 /// A body of pieces; `next` gives one after the other.

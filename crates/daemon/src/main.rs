@@ -9,6 +9,7 @@ mod answer;
 mod config;
 mod hijack;
 mod instance;
+mod older;
 mod rootless;
 mod routes;
 mod serve;

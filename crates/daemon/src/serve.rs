@@ -1,18 +1,27 @@
 //! Connections: HTTP/1.1 with upgrades, the version of the API taken off each path before it is routed.
+//!
+//! What follows a request that asks for an upgrade is never read as a request: either it is the upgraded stream's, or the
+//! connection ends with the answer. A body above the limit is refused before anybody looks at the request.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use atoll_api::docker::{API_VERSION, ApiVersion};
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
-use tower_service::Service;
 
-use crate::answer::Refusal;
+use crate::answer::{BODY_MAX, Refusal};
+use crate::older;
+
+/// How long a connection may be without a whole request's head, as dockerd has it.
+const HEAD_TIME: Duration = Duration::from_secs(300);
 
 /// Serves connections for ever.
 pub(crate) async fn serve(listener: UnixListener, router: Router) {
@@ -25,7 +34,7 @@ pub(crate) async fn serve(listener: UnixListener, router: Router) {
             Err(error) => {
                 // Out of descriptors, most likely: what is open may end meanwhile.
                 tracing::warn!(%error, "accepting a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
@@ -34,6 +43,8 @@ pub(crate) async fn serve(listener: UnixListener, router: Router) {
 async fn connection(stream: UnixStream, router: Router) {
     let service = service_fn(move |request| answer(router.clone(), request));
     let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
         // A client that has said all it will say still wants its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
@@ -44,26 +55,55 @@ async fn connection(stream: UnixStream, router: Router) {
     }
 }
 
-async fn answer(mut router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let mut request = request.map(Body::new);
+async fn answer(router: Router, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
-    match without_version(request.uri()) {
-        Ok(Some(uri)) => *request.uri_mut() = uri,
-        Ok(None) => {}
-        Err(refusal) => return Ok(refusal.into_response()),
+    let asks_upgrade = request.headers().contains_key(header::UPGRADE);
+    let mut response = match prepare(request) {
+        Ok((version, request)) => older::call(router, version, request).await,
+        Err(refusal) => refusal.into_response(),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        ("api-version", API_VERSION),
+        ("docker-experimental", "false"),
+        ("ostype", "linux"),
+        ("server", concat!("Atoll/", env!("CARGO_PKG_VERSION"), " (linux)")),
+    ] {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    router.call(request).await
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE
+        || (asks_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS)
+    {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
-/// The same address without `/v1.NN`, if it has that.
-fn without_version(uri: &Uri) -> Result<Option<Uri>, Refusal> {
-    let (version, path) = atoll_api::docker::strip_version(uri.path())?;
-    if version.is_none() {
-        return Ok(None);
+/// Takes the version off, and refuses what is too large to be looked at.
+fn prepare(request: Request<Incoming>) -> Result<(ApiVersion, Request<Body>), Refusal> {
+    let (version, uri) = without_version(request.uri())?;
+    let length = request.body().size_hint().lower();
+    if length > BODY_MAX as u64 && !takes_archive(request.method(), uri.path()) {
+        return Err(Refusal::too_large());
     }
+    let mut request = request.map(Body::new);
+    *request.uri_mut() = uri;
+    Ok((version, request))
+}
+
+/// Whether a request's body is an archive, which is read while it comes.
+fn takes_archive(method: &Method, path: &str) -> bool {
+    let import = matches!(path, "/images/load" | "/images/create" | "/build");
+    (*method == Method::POST && import) || (*method == Method::PUT && path.ends_with("/archive"))
+}
+
+/// The version that an address asks for, and the address without it.
+fn without_version(uri: &Uri) -> Result<(ApiVersion, Uri), Refusal> {
+    let (version, path) = atoll_api::docker::strip_version(uri.path())?;
     let full = match uri.query() {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    Ok(full.parse().ok())
+    let uri = full.parse().map_err(|_| Refusal::bad(format!("{full:?} is no address")))?;
+    Ok((version, uri))
 }

@@ -27,6 +27,7 @@ mod image;
 mod limits;
 mod mounts;
 mod namespaces;
+mod older;
 mod ports;
 mod refuse;
 mod restart;
@@ -34,6 +35,7 @@ mod security;
 mod stats;
 mod system;
 mod time;
+mod version;
 mod volume;
 
 pub use auth::{AuthAnswer, REGISTRY_AUTH, RegistryAuth, registry_key, registry_of};
@@ -60,6 +62,7 @@ pub use image::{
 };
 pub use limits::{BadUpdate, UpdateRequest, UpdateResponse};
 pub use namespaces::NamespaceConfig;
+pub use older::Route;
 pub use ports::PortMap;
 pub use restart::restart;
 pub use stats::{
@@ -71,45 +74,13 @@ pub use system::{
     event_message, matches_event,
 };
 pub use time::{InvalidTime, fixed_rfc3339, parse_past, parse_rfc3339, parse_time, rfc3339};
+pub use version::{API_VERSION, ApiVersion, MIN_API_VERSION, strip_version};
 pub use volume::{VolumeCreateRequest, VolumeList, VolumeUsage, VolumeView};
 
-/// The newest version that is spoken.
-pub const API_VERSION: &str = "1.50";
-/// The oldest version that is spoken.
-pub const MIN_API_VERSION: &str = "1.24";
 /// Media type of a hijacked stream that carries frames.
 pub const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
 /// Media type of a hijacked stream that carries a terminal's bytes.
 pub const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
-
-/// A version of the API as major and minor number.
-pub type ApiVersion = (u32, u32);
-
-/// The version that a path asks for, and the rest of the path: `/v1.44/info` is `(Some("1.44"), "/info")`.
-///
-/// # Errors
-/// [`BadRequest::Version`] when that version is not spoken.
-pub fn strip_version(path: &str) -> Result<(Option<ApiVersion>, &str), BadRequest> {
-    let Some(rest) = path.strip_prefix("/v") else { return Ok((None, path)) };
-    let (version, rest) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let numbers = version.split_once('.').and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
-    let Some(numbers) = numbers else { return Ok((None, path)) };
-    if numbers > (1, 50) {
-        return Err(BadRequest::Version(format!(
-            "client version {version} is too new. Maximum supported API version is {API_VERSION}"
-        )));
-    }
-    if numbers < (1, 24) {
-        return Err(BadRequest::Version(format!(
-            "client version {version} is too old. Minimum supported API version is {MIN_API_VERSION}, please upgrade your client to a newer version"
-        )));
-    }
-    Ok((Some(numbers), rest))
-}
-
-fn number(text: &str) -> Option<u32> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
 
 /// The exit code that Docker's command line gives for a start that failed with this message.
 #[must_use]
@@ -127,25 +98,6 @@ pub fn start_failure_code(message: &str) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_stripped_from_paths() {
-        let check = |path: &str, expected: (Option<ApiVersion>, &str)| {
-            assert_eq!(strip_version(path).expect("a version that is spoken"), expected, "{path}");
-        };
-        check("/info", (None, "/info"));
-        check("/v1.44/info", (Some((1, 44)), "/info"));
-        check("/v1.24/containers/v1/json", (Some((1, 24)), "/containers/v1/json"));
-        check("/volumes/x", (None, "/volumes/x"));
-        check("/v1.44", (Some((1, 44)), "/"));
-        check("/v1.x/info", (None, "/v1.x/info"));
-        check("/version", (None, "/version"));
-        assert!(strip_version("/v1.51/info").is_err());
-        assert!(strip_version("/v1.23/info").is_err());
-        assert!(strip_version("/v2.0/info").is_err());
-        assert!(strip_version("/v0.9/info").is_err());
-        check("/v99999999999.1/info", (None, "/v99999999999.1/info"));
-    }
 
     #[test]
     fn failed_starts_have_a_shells_codes() {

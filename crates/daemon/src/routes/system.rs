@@ -31,11 +31,9 @@ pub(super) fn routes() -> Router<State> {
 /// Also answers `HEAD`; clients read the version to speak from its headers.
 async fn ping() -> Response {
     let headers = [
-        ("Api-Version", API_VERSION),
-        ("Docker-Experimental", "false"),
-        ("Ostype", "linux"),
         ("Builder-Version", ""),
         ("Cache-Control", "no-cache, no-store, must-revalidate"),
+        ("Pragma", "no-cache"),
         ("Swarm", "inactive"),
         ("Content-Type", "text/plain; charset=utf-8"),
     ];
