@@ -195,12 +195,20 @@ impl Client {
         Ok(Answer { body: response.into_body(), pending: Vec::new() })
     }
 
+    /// A connection on which nothing has been said yet.
+    ///
+    /// # Errors
+    /// As [`Error`] has them.
+    pub async fn dial(&self) -> Result<UnixStream, Error> {
+        match (UnixStream::connect(&self.socket).await, &self.launch) {
+            (Ok(stream), _) => Ok(stream),
+            (Err(error), Some(launch)) if nobody_there(&error) => launch.start(&self.socket).await,
+            (Err(source), _) => Err(Error::Unreachable { socket: self.socket.clone(), source }),
+        }
+    }
+
     async fn connect(&self) -> Result<SendRequest<Body>, Error> {
-        let stream = match (UnixStream::connect(&self.socket).await, &self.launch) {
-            (Ok(stream), _) => stream,
-            (Err(error), Some(launch)) if nobody_there(&error) => launch.start(&self.socket).await?,
-            (Err(source), _) => return Err(Error::Unreachable { socket: self.socket.clone(), source }),
-        };
+        let stream = self.dial().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(Error::broken)?;
         // What breaks it is reported to the call that waits on it.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });

@@ -2,6 +2,7 @@
 //!
 //! With a terminal the bytes go as they are; otherwise each piece of output has an eight-byte header with its stream and
 //! length. The client may end its direction and still read; when it ends both, it is gone, and the workload goes on.
+//! Nothing is kept for a client that does not read: its workload waits for it, as for any reader of a pipe.
 
 use atoll_api::docker::{self, DetachKeys, Detacher, MULTIPLEXED_STREAM, RAW_STREAM, Scanned};
 use atoll_engine::{AttachInput, AttachOutput, Attachment, Chunk, Stream};
@@ -13,12 +14,11 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use crate::answer::{Answer, Refusal, pieces};
+use crate::answer::{Answer, Refusal, pieces, whole_body};
+use crate::stream::{Stream as Connection, Watch};
 
 /// Bytes taken from a client at a time.
 const BLOCK: usize = 32 << 10;
-
-type Io = TokioIo<Upgraded>;
 
 /// What the client wants of the connection.
 #[derive(Debug)]
@@ -29,6 +29,14 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
+    /// Takes the connection out of a request that has no body of its own: one that came with it is read and dropped, and
+    /// never taken for standard input.
+    pub(crate) async fn of_bare(mut request: Request, stdin: bool, keys: &str) -> Answer<Self> {
+        let wish = Self::of(&mut request, stdin, keys)?;
+        whole_body(request.into_body()).await?;
+        Ok(wish)
+    }
+
     /// Takes the connection out of a request. `keys` is the `detachKeys` parameter.
     pub(crate) fn of(request: &mut Request, stdin: bool, keys: &str) -> Answer<Self> {
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(request));
@@ -44,22 +52,20 @@ impl Wish {
     pub(crate) fn couple(self, attachment: Attachment) -> Response {
         let terminal = attachment.terminal;
         let kind = if terminal { RAW_STREAM } else { MULTIPLEXED_STREAM };
-        let Attachment { input, output, .. } = attachment;
         let Some(upgrade) = self.upgrade else {
             // An old client reads the output as the body of an ordinary answer.
-            let body = pieces(output, move |mut output| async move {
+            let body = pieces(attachment.output, move |mut output| async move {
                 let chunk = output.next().await?;
                 Some((encode(terminal, &chunk), output))
             });
             return ([(header::CONTENT_TYPE, kind)], body).into_response();
         };
-        let detacher = terminal.then(|| Detacher::new(self.keys));
-        let stdin = self.stdin;
+        let (stdin, keys) = (self.stdin, self.keys);
         tokio::spawn(async move {
             match upgrade.await {
                 Ok(upgraded) => {
-                    let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
-                    carry(Client { reader, stdin, detacher }, input, (writer, output, terminal)).await;
+                    let (source, sink) = ends(upgraded, terminal);
+                    carry(source, sink, attachment, stdin.then_some(keys)).await;
                 }
                 Err(error) => left_early(&error),
             }
@@ -109,62 +115,149 @@ fn wants_upgrade(headers: &HeaderMap) -> bool {
     has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "tcp")
 }
 
-/// The client's direction.
-struct Client {
-    reader: ReadHalf<Io>,
-    stdin: bool,
-    detacher: Option<Detacher>,
+/// What a client says.
+pub(crate) enum Said {
+    /// Input.
+    Bytes(Vec<u8>),
+    /// That there will be no more of it; it still listens.
+    End,
+    /// That it is gone.
+    Gone,
 }
 
-async fn carry(client: Client, input: AttachInput, (writer, output, terminal): (WriteHalf<Io>, AttachOutput, bool)) {
-    let output = carry_output(writer, output, terminal);
-    let input = carry_input(client, input);
+/// The client's direction.
+pub(crate) trait Source: Send {
+    /// What it says next; after [`Said::End`], that it is gone, once it is.
+    fn next(&mut self) -> impl Future<Output = Said> + Send;
+}
+
+/// The direction towards the client.
+pub(crate) trait Sink: Send {
+    /// Whether it is still there.
+    fn send(&mut self, chunk: Chunk) -> impl Future<Output = bool> + Send;
+    /// Says that there will be no more.
+    fn finish(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Carries both directions until one of the two is gone, or the client detaches. `keys`: how it detaches from a terminal;
+/// none where its input is nobody's.
+pub(crate) async fn carry(source: impl Source, sink: impl Sink, attachment: Attachment, keys: Option<DetachKeys>) {
+    let Attachment { terminal, input, output, origin } = attachment;
+    let stdin = keys.is_some();
+    let detacher = keys.filter(|_| terminal).map(Detacher::new);
+    let output = carry_output(sink, output);
+    let input = carry_input(source, input, stdin, detacher);
     tokio::pin!(output, input);
     tokio::select! {
         () = &mut output => {}
         // The client is gone, or has typed the detach keys; dropping the output ends the connection.
-        () = &mut input => {}
+        detached = &mut input => if detached {
+            origin.detached();
+        },
     }
 }
 
-async fn carry_output(mut writer: WriteHalf<Io>, mut output: AttachOutput, terminal: bool) {
+async fn carry_output(mut sink: impl Sink, mut output: AttachOutput) {
     while let Some(chunk) = output.next().await {
-        if writer.write_all(&encode(terminal, &chunk)).await.is_err() {
+        if !sink.send(chunk).await {
             return;
         }
     }
-    // A client that is gone needs no end.
-    drop(writer.shutdown().await);
+    sink.finish().await;
 }
 
-/// Returns when the client is gone or detaches; its mere end of input is passed on and waited out.
-async fn carry_input(mut client: Client, mut input: AttachInput) {
-    let mut block = vec![0; BLOCK];
+/// Returns when the client is gone, or detaches (true); its mere end of input is passed on and waited out.
+async fn carry_input(
+    mut source: impl Source,
+    mut input: AttachInput,
+    stdin: bool,
+    mut detacher: Option<Detacher>,
+) -> bool {
     loop {
-        match client.reader.read(&mut block).await {
-            Ok(0) => break,
-            Ok(_) if !client.stdin => {}
-            Ok(count) => {
-                let (bytes, detached) = match &mut client.detacher {
-                    None => (block[..count].to_vec(), false),
-                    Some(detacher) => match detacher.scan(&block[..count]) {
-                        Scanned::Input(bytes) => (bytes, false),
-                        Scanned::Detach(bytes) => (bytes, true),
-                    },
-                };
-                // A workload that reads no more ends by itself; its output tells.
-                drop(input.write(&bytes).await);
-                if detached {
-                    return;
-                }
-            }
-            Err(_) => return,
+        let bytes = match source.next().await {
+            Said::Bytes(bytes) => bytes,
+            Said::End => break,
+            Said::Gone => return false,
+        };
+        if !stdin {
+            continue;
+        }
+        let (bytes, detached) = match detacher.as_mut().map(|detacher| detacher.scan(&bytes)) {
+            None => (bytes, false),
+            Some(Scanned::Input(bytes)) => (bytes, false),
+            Some(Scanned::Detach(bytes)) => (bytes, true),
+        };
+        // A workload that reads no more ends by itself; its output tells.
+        drop(input.write(&bytes).await);
+        if detached {
+            return true;
         }
     }
-    if client.stdin {
+    if stdin {
         drop(input.close().await);
     }
-    std::future::pending::<()>().await;
+    // Whatever it says now, it said that it would not.
+    while !matches!(source.next().await, Said::Gone) {}
+    false
+}
+
+/// Both directions of a hijacked connection.
+fn ends(upgraded: Upgraded, terminal: bool) -> (Bytes, Frames) {
+    let parts = upgraded.downcast::<TokioIo<Connection>>().expect("every connection is served over this type");
+    let connection = parts.io.into_inner();
+    let watch = Watch::of(&connection);
+    let (reader, writer) = tokio::io::split(connection);
+    (Bytes { early: parts.read_buf, reader, block: vec![0; BLOCK], watch }, Frames { writer, terminal })
+}
+
+/// A hijacked connection's input.
+struct Bytes {
+    /// What came before the answer.
+    early: axum::body::Bytes,
+    reader: ReadHalf<Connection>,
+    /// Empty once the client has ended its direction.
+    block: Vec<u8>,
+    watch: Option<Watch>,
+}
+
+impl Source for Bytes {
+    async fn next(&mut self) -> Said {
+        if !self.early.is_empty() {
+            return Said::Bytes(std::mem::take(&mut self.early).to_vec());
+        }
+        if self.block.is_empty() {
+            match &self.watch {
+                Some(watch) => watch.gone().await,
+                None => std::future::pending().await,
+            }
+            return Said::Gone;
+        }
+        match self.reader.read(&mut self.block).await {
+            Ok(0) => {
+                self.block = Vec::new();
+                Said::End
+            }
+            Ok(count) => Said::Bytes(self.block[..count].to_vec()),
+            Err(_) => Said::Gone,
+        }
+    }
+}
+
+/// A hijacked connection's output.
+struct Frames {
+    writer: WriteHalf<Connection>,
+    terminal: bool,
+}
+
+impl Sink for Frames {
+    async fn send(&mut self, chunk: Chunk) -> bool {
+        self.writer.write_all(&encode(self.terminal, &chunk)).await.is_ok()
+    }
+
+    async fn finish(&mut self) {
+        // A client that is gone needs no end.
+        drop(self.writer.shutdown().await);
+    }
 }
 
 /// A piece of output as it travels.

@@ -13,6 +13,8 @@ mod older;
 mod rootless;
 mod routes;
 mod serve;
+mod stream;
+mod websocket;
 
 use std::process::ExitCode;
 

@@ -15,10 +15,11 @@ use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 
 use crate::answer::{BODY_MAX, Refusal};
 use crate::older;
+use crate::stream::Stream;
 
 /// How long a connection may be without a whole request's head, as dockerd has it.
 const HEAD_TIME: Duration = Duration::from_secs(300);
@@ -40,7 +41,7 @@ pub(crate) async fn serve(listener: UnixListener, router: Router) {
     }
 }
 
-async fn connection(stream: UnixStream, router: Router) {
+async fn connection(stream: Stream, router: Router) {
     let service = service_fn(move |request| answer(router.clone(), request));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

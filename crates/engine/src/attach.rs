@@ -2,6 +2,9 @@
 //!
 //! A client usually attaches before it starts the workload, when nothing is there to be coupled to: it then gets an
 //! [`Attachment`] that is still waiting, and the start couples it before the program is let go.
+//!
+//! A client that wants what was written before, too, reads the log: while the workload runs, all of its output comes from
+//! there, so that no line is lost or doubled between the two.
 
 use std::sync::Arc;
 
@@ -10,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::entry::Entry;
 use crate::runtime::{self, Chunk, StreamReader, StreamWriter};
-use crate::{Engine, Error};
+use crate::{Engine, Error, LogQuery, LogStream, host};
 
 pub use crate::runtime::Attach;
 
@@ -22,6 +25,17 @@ pub(crate) struct Waiting {
     pub(crate) output: oneshot::Sender<StreamReader>,
 }
 
+/// What an attached client's output begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// What is written from now on.
+    Now,
+    /// What was written before.
+    Log,
+    /// What was written before, and that is all.
+    LogAlone,
+}
+
 /// Both directions of a coupled client.
 #[derive(Debug)]
 pub struct Attachment {
@@ -31,6 +45,17 @@ pub struct Attachment {
     pub input: AttachInput,
     /// From standard output and standard error.
     pub output: AttachOutput,
+    /// To be told when the client types its detach keys.
+    pub origin: Origin,
+}
+
+/// What a client is coupled to.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    engine: Engine,
+    entry: Arc<Entry>,
+    /// The exec session, where it is one.
+    exec: Option<String>,
 }
 
 /// The direction towards standard input.
@@ -40,17 +65,11 @@ pub struct AttachInput(Half<StreamWriter>);
 /// The direction from standard output and standard error.
 #[derive(Debug)]
 pub struct AttachOutput {
+    /// What comes first.
+    log: Option<LogStream>,
     half: Half<StreamReader>,
-    /// The exec session that these are the streams of.
-    session: Option<Session>,
-}
-
-/// An exec session whose end its streams may tell before its supervisor's other connection does.
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) engine: Engine,
-    pub(crate) entry: Arc<Entry>,
-    pub(crate) id: String,
+    /// Of an exec session: its end is told by its streams, or by its supervisor's other connection, whichever is first.
+    session: Option<Origin>,
 }
 
 #[derive(Debug)]
@@ -61,27 +80,46 @@ enum Half<T> {
 }
 
 impl Attachment {
-    pub(crate) fn open(terminal: bool, (writer, reader): (StreamWriter, StreamReader)) -> Self {
-        let output = AttachOutput { half: Half::Open(reader), session: None };
-        Self { terminal, input: AttachInput(Half::Open(writer)), output }
+    fn new(origin: Origin, input: Half<StreamWriter>, output: Half<StreamReader>) -> Self {
+        Self {
+            terminal: origin.entry.workload().command.terminal,
+            input: AttachInput(input),
+            output: AttachOutput { log: None, half: output, session: None },
+            origin,
+        }
     }
 
     /// Of an exec session.
-    pub(crate) fn of_session(terminal: bool, streams: (StreamWriter, StreamReader), session: Session) -> Self {
-        let mut attachment = Self::open(terminal, streams);
-        attachment.output.session = Some(session);
-        attachment
+    pub(crate) fn of_session(terminal: bool, (writer, reader): (StreamWriter, StreamReader), origin: Origin) -> Self {
+        let session = Some(origin.clone());
+        let output = AttachOutput { log: None, half: Half::Open(reader), session };
+        Self { terminal, input: AttachInput(Half::Open(writer)), output, origin }
     }
 
-    fn waiting(terminal: bool, attach: Attach) -> (Self, Waiting) {
+    fn waiting(origin: Origin, attach: Attach) -> (Self, Waiting) {
         let (input, input_later) = oneshot::channel();
         let (output, output_later) = oneshot::channel();
-        let attachment = Self {
-            terminal,
-            input: AttachInput(Half::Waiting(input_later)),
-            output: AttachOutput { half: Half::Waiting(output_later), session: None },
-        };
+        let attachment = Self::new(origin, Half::Waiting(input_later), Half::Waiting(output_later));
         (attachment, Waiting { attach, input, output })
+    }
+
+    fn after(mut self, log: LogStream) -> Self {
+        self.output.log = Some(log);
+        self
+    }
+}
+
+impl Origin {
+    pub(crate) const fn new(engine: Engine, entry: Arc<Entry>, exec: Option<String>) -> Self {
+        Self { engine, entry, exec }
+    }
+
+    /// Says that the client detached; what it was coupled to goes on.
+    pub fn detached(&self) {
+        match &self.exec {
+            Some(id) => self.engine.say(&self.entry, "exec_detach", &[("execID", id.clone())]),
+            None => self.engine.say(&self.entry, "detach", &[]),
+        }
     }
 }
 
@@ -132,13 +170,23 @@ impl AttachInput {
 impl AttachOutput {
     /// The next bytes; `None` when everything that was written has been delivered and nothing more will come.
     pub async fn next(&mut self) -> Option<Chunk> {
+        if let Some(log) = &mut self.log {
+            match log.next().await {
+                Some(Ok(line)) => return Some(Chunk { stream: line.stream, bytes: line.bytes }),
+                Some(Err(error)) => tracing::warn!(%error, "a log cannot be read on"),
+                None => {}
+            }
+            self.log = None;
+        }
         let reader = self.half.get().await?;
         match reader.next().await {
             Ok(Some(chunk)) => Some(chunk),
             Ok(None) => {
                 // Whoever asks how the session ended after its streams did is to get an answer.
-                if let (Some(session), Some(exit)) = (self.session.take(), reader.exit()) {
-                    session.engine.exec_ended(&session.entry, &session.id, exit);
+                if let (Some(Origin { engine, entry, exec: Some(id) }), Some(exit)) =
+                    (self.session.take(), reader.exit())
+                {
+                    engine.exec_ended(&entry, &id, exit);
                 }
                 None
             }
@@ -154,18 +202,41 @@ impl Engine {
     /// Couples a client to a workload's streams: at once when it runs, at its next start otherwise.
     ///
     /// # Errors
-    /// When there is no such workload, or it is being removed.
-    pub async fn attach(&self, name: &str, attach: Attach) -> Result<Attachment, Error> {
+    /// When there is no such workload, it is being removed, or its log cannot be read.
+    pub async fn attach(&self, name: &str, attach: Attach, begin: Begin) -> Result<Attachment, Error> {
         let entry = self.find(name)?;
-        let terminal = entry.workload().command.terminal;
         let _operation = entry.operation.lock().await;
-        match entry.running() {
-            Ok(handle) => return Ok(Attachment::open(terminal, handle.attach(attach).await?)),
-            Err(error @ Error::Refused { reason: Refused::Restarting, .. }) => return Err(error),
-            Err(_) => {}
-        }
-        let (attachment, waiting) = Attachment::waiting(terminal, attach);
-        entry.push_waiting(waiting);
+        let origin = Origin::new(self.clone(), Arc::clone(&entry), None);
+        let query = LogQuery { stdout: attach.stdout, stderr: attach.stderr, ..LogQuery::default() };
+        let id = entry.id.as_str();
+        let attachment = match (begin, entry.running()) {
+            (Begin::LogAlone, _) => Attachment::new(origin, Half::Closed, Half::Closed).after(self.logs(id, query)?),
+            (_, Err(error @ Error::Refused { reason: Refused::Restarting, .. })) => return Err(error),
+            (Begin::Now, Ok(handle)) => {
+                let (writer, reader) = handle.attach(attach).await?;
+                Attachment::new(origin, Half::Open(writer), Half::Open(reader))
+            }
+            (Begin::Log, Ok(handle)) => {
+                let log = self.logs(id, LogQuery { follow: true, ..query })?;
+                let (writer, reader) = handle.attach(Attach { stdout: false, stderr: false, ..attach }).await?;
+                Attachment::new(origin, Half::Open(writer), Half::Open(reader)).after(log)
+            }
+            (Begin::Now, Err(_)) => attach_later(origin, attach),
+            (Begin::Log, Err(_)) => {
+                // Nothing is written before the next start, which waits for this operation.
+                let log = self.logs(id, LogQuery { until: Some(host::now()), ..query })?;
+                attach_later(origin, attach).after(log)
+            }
+        };
+        self.say(&entry, "attach", &[]);
         Ok(attachment)
     }
+}
+
+/// A client that waits for the start.
+fn attach_later(origin: Origin, attach: Attach) -> Attachment {
+    let entry = Arc::clone(&origin.entry);
+    let (attachment, waiting) = Attachment::waiting(origin, attach);
+    entry.push_waiting(waiting);
+    attachment
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use atoll_model::{EventKind, Timestamp, WorkloadId};
+use atoll_model::{Timestamp, WorkloadId};
 use atoll_store::Store;
 
 use crate::db::Db;
@@ -100,6 +100,12 @@ impl Engine {
         self.shared.info.clone()
     }
 
+    /// What it was told when it was opened.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
     /// What the owner of this host should know of it: sentences.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
@@ -118,6 +124,12 @@ impl Engine {
     #[must_use]
     pub fn events(&self, since: Option<Timestamp>) -> EventStream {
         self.shared.events.watch(since)
+    }
+
+    /// How many watch events.
+    #[must_use]
+    pub fn watchers(&self) -> usize {
+        self.shared.events.watchers()
     }
 
     /// A workload by name, id or unambiguous beginning of its id.
@@ -177,16 +189,6 @@ impl Engine {
 
     fn registry_mut(&self) -> std::sync::RwLockWriteGuard<'_, Registry> {
         self.shared.registry.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says that something happened to a workload.
-    pub(crate) fn say(&self, entry: &Entry, action: &str, more: &[(&str, String)]) {
-        let workload = entry.workload();
-        let mut attributes = workload.labels.clone();
-        attributes.insert("image".to_owned(), workload.image.name.clone());
-        attributes.insert("name".to_owned(), workload.name.clone());
-        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.shared.events.emit(EventKind::Container, action, entry.id.as_str(), attributes);
     }
 
     /// The durable folder of a workload: its log and the files that are mounted over its `/etc`.

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-use atoll_model::{Actor, Event, EventKind, Timestamp};
+use atoll_model::{Actor, Event, EventKind, MountSource, Network, Timestamp};
 use tokio::sync::broadcast;
 
-use crate::host;
+use crate::entry::Entry;
+use crate::{Engine, host};
 
 /// Events that are kept for replay, as Docker does.
 const KEPT: usize = 256;
@@ -66,6 +67,67 @@ impl Events {
         };
         EventStream { replay, receiver: self.sender.subscribe() }
     }
+
+    pub(crate) fn watchers(&self) -> usize {
+        self.sender.receiver_count()
+    }
+}
+
+impl Engine {
+    /// Says that something happened to a workload.
+    pub(crate) fn say(&self, entry: &Entry, action: &str, more: &[(&str, String)]) {
+        let workload = entry.workload();
+        let mut attributes = workload.labels.clone();
+        attributes.insert("image".to_owned(), workload.image.name.clone());
+        attributes.insert("name".to_owned(), workload.name.clone());
+        attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        self.shared.events.emit(EventKind::Container, action, entry.id.as_str(), attributes);
+    }
+
+    /// Says what a workload that starts is on: its network, its volumes.
+    pub(crate) fn say_joined(&self, entry: &Entry) {
+        self.say_network(entry, "connect");
+        for mount in &entry.workload().mounts {
+            if let MountSource::Volume { name, .. } = &mount.source {
+                let more = [
+                    ("destination", mount.target.clone()),
+                    ("propagation", String::new()),
+                    ("read/write", (!mount.read_only).to_string()),
+                ];
+                self.say_volume(entry, "mount", name, &more);
+            }
+        }
+    }
+
+    /// Says what a workload that ended was on.
+    pub(crate) fn say_left(&self, entry: &Entry) {
+        self.say_network(entry, "disconnect");
+        for mount in &entry.workload().mounts {
+            if let MountSource::Volume { name, .. } = &mount.source {
+                self.say_volume(entry, "unmount", name, &[]);
+            }
+        }
+    }
+
+    fn say_network(&self, entry: &Entry, action: &str) {
+        let (name, kind) = match &entry.workload().host.network {
+            Network::None => ("none".to_owned(), "null"),
+            Network::Host => ("host".to_owned(), "host"),
+            Network::Bridge(name) => (name.clone(), "bridge"),
+        };
+        let attributes = [("container", entry.id.to_string()), ("name", name.clone()), ("type", kind.to_owned())];
+        self.shared.events.emit(EventKind::Network, action, &name, owned(&attributes));
+    }
+
+    fn say_volume(&self, entry: &Entry, action: &str, name: &str, more: &[(&str, String)]) {
+        let mut attributes = owned(more);
+        attributes.extend(owned(&[("container", entry.id.to_string()), ("driver", "local".to_owned())]));
+        self.shared.events.emit(EventKind::Volume, action, name, attributes);
+    }
+}
+
+fn owned(attributes: &[(&str, String)]) -> BTreeMap<String, String> {
+    attributes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
 }
 
 impl EventStream {

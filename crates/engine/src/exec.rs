@@ -1,13 +1,16 @@
 //! Further programs inside a running workload.
 //!
 //! A session is made, then started, then ends: each step is a request of its own in the Docker API. Sessions belong to
-//! a run of their workload and go with it; those of an earlier daemon are known by what their supervisor says.
+//! a run of their workload and go with it. That one of an earlier daemon runs is known by what its supervisor says; what it
+//! is, by a note in the workload's run folder.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use atoll_model::{Exit, WorkloadId};
+use serde::{Deserialize, Serialize};
 
-use crate::attach::{Attach, Attachment, Session};
+use crate::attach::{Attach, Attachment, Origin};
 use crate::entry::Entry;
 use crate::runtime::{ExecPlan, Size, Target};
 use crate::{Engine, Error, host};
@@ -16,7 +19,7 @@ use crate::{Engine, Error, host};
 const SESSIONS_MAX: usize = 4096;
 
 /// What to run inside a workload.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExecDraft {
     /// The command line.
     pub args: Vec<String>,
@@ -32,6 +35,17 @@ pub struct ExecDraft {
     pub privileged: bool,
     /// Which streams the caller will be coupled to.
     pub attach: Attach,
+    /// How the caller detaches from its terminal; empty is as everywhere.
+    #[serde(default)]
+    pub detach_keys: String,
+}
+
+impl ExecDraft {
+    /// The command line as events have it: a space always follows the program.
+    fn line(&self) -> String {
+        let (program, arguments) = self.args.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+        format!("{program} {}", arguments.join(" "))
+    }
 }
 
 /// A session as callers see it.
@@ -49,6 +63,13 @@ pub struct ExecView {
     pub exit: Option<i32>,
     /// Its process, in the host's pid namespace; 0 before and after.
     pub pid: i32,
+}
+
+/// What the next daemon is to know of a session that runs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Note {
+    draft: ExecDraft,
+    pid: i32,
 }
 
 /// A session in memory.
@@ -90,7 +111,7 @@ impl Engine {
         if full {
             return Err(Error::InUse(format!("this container has {SESSIONS_MAX} exec sessions that have not ended")));
         }
-        self.say(&entry, &format!("exec_create: {}", draft.args.join(" ")), &[("execID", id.clone())]);
+        self.say(&entry, &format!("exec_create: {}", draft.line()), &[("execID", id.clone())]);
         Ok(id)
     }
 
@@ -106,7 +127,7 @@ impl Engine {
         })?;
         let draft = draft?;
         let handle = entry.running()?;
-        let what = draft.args.join(" ");
+        let what = draft.line();
         let plan = ExecPlan {
             id: id.to_owned(),
             workload: entry.workload(),
@@ -122,16 +143,10 @@ impl Engine {
         entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Running { pid: 0 }));
         match handle.exec(plan).await {
             Ok((pid, streams)) => {
-                entry.execs(|execs| {
-                    if let Some(session) = execs.get_mut(id)
-                        && matches!(session.stage, Stage::Running { .. })
-                    {
-                        session.stage = Stage::Running { pid };
-                    }
-                });
+                self.exec_runs(&entry, id, pid);
                 self.say(&entry, &format!("exec_start: {what}"), &[("execID", id.to_owned())]);
-                let session = Session { engine: self.clone(), entry: Arc::clone(&entry), id: id.to_owned() };
-                Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, session)))
+                let origin = Origin::new(self.clone(), Arc::clone(&entry), Some(id.to_owned()));
+                Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, origin)))
             }
             Err(error) => {
                 let error = Error::from(error);
@@ -140,6 +155,31 @@ impl Engine {
                 Err(error)
             }
         }
+    }
+
+    /// Notes that a session's program runs, unless it has ended already.
+    fn exec_runs(&self, entry: &Entry, id: &str, pid: i32) {
+        entry.execs(|execs| {
+            if let Some(session) = execs.get_mut(id)
+                && matches!(session.stage, Stage::Running { .. })
+            {
+                session.stage = Stage::Running { pid };
+                let note = Note { draft: session.draft.clone(), pid };
+                let text = serde_json::to_vec(&note).expect("a note is plain data");
+                if let Err(error) = host::write_file(&self.exec_note(entry, id), &text) {
+                    tracing::debug!(%error, "the next daemon will know little of an exec session");
+                }
+            }
+        });
+    }
+
+    fn exec_note(&self, entry: &Entry, id: &str) -> PathBuf {
+        self.run_folder(&entry.id).join(format!("exec-{id}.json"))
+    }
+
+    fn forget_exec(&self, entry: &Entry, id: &str) {
+        // There is none of a session that never ran.
+        drop(std::fs::remove_file(self.exec_note(entry, id)));
     }
 
     /// Changes the size of a session's terminal.
@@ -174,6 +214,7 @@ impl Engine {
             running
         });
         if running {
+            self.forget_exec(entry, id);
             self.say(entry, "exec_die", &[("execID", id.to_owned()), ("exitCode", exit.code.to_string())]);
         }
     }
@@ -182,9 +223,10 @@ impl Engine {
     /// next start.
     pub(crate) fn end_execs(&self, entry: &Entry) {
         entry.execs(|execs| {
-            for session in execs.values_mut() {
+            for (id, session) in execs {
                 if matches!(session.stage, Stage::Running { .. }) {
                     session.stage = Stage::Ended { code: 137 };
+                    self.forget_exec(entry, id);
                 }
             }
         });
@@ -194,7 +236,9 @@ impl Engine {
     pub(crate) fn adopt_execs(&self, entry: &Entry, ids: Vec<String>) {
         entry.execs(|execs| {
             for id in ids {
-                execs.insert(id, ExecSession { draft: ExecDraft::default(), stage: Stage::Running { pid: 0 } });
+                let note = std::fs::read(self.exec_note(entry, &id)).ok();
+                let Note { draft, pid } = note.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+                execs.insert(id, ExecSession { draft, stage: Stage::Running { pid } });
             }
         });
     }

@@ -249,7 +249,7 @@ impl Engine {
             if link.parse::<Digest>().is_err()
                 && let Ok(reference) = Reference::parse(&link)
             {
-                self.say_image("untag", &found.id, &reference.familiar());
+                self.say_image("untag", &found.id, &found.id.to_string());
                 removals.push(Removal::Untagged(reference.familiar()));
             }
         }

@@ -42,7 +42,7 @@ mod usage;
 mod volume;
 mod workload;
 
-pub use attach::{Attach, AttachInput, AttachOutput, Attachment};
+pub use attach::{Attach, AttachInput, AttachOutput, Attachment, Begin, Origin};
 pub use bootstrap::BootstrapRequest;
 pub use engine::{Engine, Info};
 pub use entry::{WaitCondition, Waiter, WorkloadView};

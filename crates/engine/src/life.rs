@@ -38,6 +38,7 @@ impl Engine {
         match self.launch(entry).await {
             Ok(handle) => {
                 self.note_start(entry).await;
+                self.say_joined(entry);
                 self.say(entry, "start", &[]);
                 let engine = self.clone();
                 let entry = Arc::clone(entry);
@@ -186,6 +187,7 @@ impl Engine {
         } else {
             self.run_ended(entry, exit, &Transition::Exit(exit));
         }
+        self.say_left(entry);
         if auto_remove {
             let _operation = entry.operation.lock().await;
             if let Err(error) = self.remove_held(entry, true).await {
@@ -196,12 +198,17 @@ impl Engine {
 
     /// Publishes and tells the end of a run, and of the exec sessions in it.
     pub(crate) fn run_ended(&self, entry: &Entry, exit: Exit, transition: &Transition) {
+        let started = match entry.phase() {
+            Phase::Running { started, .. } | Phase::Paused { started, .. } => started,
+            _ => exit.at,
+        };
         self.end_execs(entry);
         if exit.oom_killed {
             self.say(entry, "oom", &[]);
         }
         self.advance_or_say(entry, transition);
-        self.say(entry, "die", &[("exitCode", exit.code.to_string())]);
+        let seconds = exit.at.seconds().saturating_sub(started.seconds()).max(0);
+        self.say(entry, "die", &[("execDuration", seconds.to_string()), ("exitCode", exit.code.to_string())]);
     }
 
     pub(crate) async fn note_end(&self, entry: &Arc<Entry>, last: LastRun) {
@@ -351,7 +358,10 @@ impl Engine {
     /// # Errors
     /// When it does not run or has no terminal.
     pub async fn resize(&self, name: &str, size: Size) -> Result<(), Error> {
-        Ok(self.find(name)?.running()?.resize(Target::Init, size).await?)
+        let entry = self.find(name)?;
+        entry.running()?.resize(Target::Init, size).await?;
+        self.say(&entry, "resize", &[("height", size.rows.to_string()), ("width", size.columns.to_string())]);
+        Ok(())
     }
 }
 

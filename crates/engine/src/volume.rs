@@ -155,7 +155,8 @@ impl Engine {
                 }
                 _ => {}
             }
-            self.shared.events.emit(EventKind::Volume, "destroy", name, BTreeMap::new());
+            let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
+            self.shared.events.emit(EventKind::Volume, "destroy", name, attributes);
         }
         Ok(())
     }

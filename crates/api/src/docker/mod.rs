@@ -70,8 +70,8 @@ pub use stats::{
     container_stats,
 };
 pub use system::{
-    Component, DiskUsage, EventActor, EventMessage, EventQuery, Info, Ipam, NetworkInspect, Plugins, Runtime, Version,
-    event_message, matches_event,
+    Commit, Component, DiskUsage, EventActor, EventMessage, EventQuery, IndexConfig, Info, Ipam, NetworkInspect,
+    Plugins, RegistryConfig, Runtime, Swarm, Version, event_message, matches_event,
 };
 pub use time::{InvalidTime, fixed_rfc3339, parse_past, parse_rfc3339, parse_time, rfc3339};
 pub use version::{API_VERSION, ApiVersion, MIN_API_VERSION, strip_version};

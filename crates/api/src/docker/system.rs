@@ -66,11 +66,20 @@ pub struct Info {
     pub pids_limit: bool,
     #[serde(rename = "IPv4Forwarding")]
     pub ipv4_forwarding: bool,
+    pub debug: bool,
+    /// Open descriptors of the daemon.
+    #[serde(rename = "NFd")]
+    pub n_fd: usize,
     pub oom_kill_disable: bool,
+    /// Tasks of the daemon.
+    #[serde(rename = "NGoroutines")]
+    pub n_goroutines: usize,
     pub system_time: String,
     pub logging_driver: String,
     pub cgroup_driver: String,
     pub cgroup_version: String,
+    #[serde(rename = "NEventsListener")]
+    pub n_events_listener: usize,
     pub kernel_version: String,
     pub operating_system: String,
     #[serde(rename = "OSVersion")]
@@ -79,20 +88,31 @@ pub struct Info {
     pub os_type: String,
     pub architecture: String,
     pub index_server_address: String,
+    pub registry_config: RegistryConfig,
     #[serde(rename = "NCPU")]
     pub ncpu: usize,
     pub mem_total: u64,
+    pub generic_resources: Option<Vec<Value>>,
     pub docker_root_dir: String,
+    pub http_proxy: String,
+    pub https_proxy: String,
+    pub no_proxy: String,
     pub name: String,
     pub labels: Vec<String>,
     pub experimental_build: bool,
     pub server_version: String,
     pub runtimes: BTreeMap<String, Runtime>,
     pub default_runtime: String,
+    pub swarm: Swarm,
     pub live_restore_enabled: bool,
     pub isolation: String,
     pub init_binary: String,
+    pub containerd_commit: Commit,
+    pub runc_commit: Commit,
+    pub init_commit: Commit,
     pub security_options: Vec<String>,
+    #[serde(rename = "CDISpecDirs")]
+    pub cdi_spec_dirs: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -101,7 +121,49 @@ pub struct Info {
 pub struct Plugins {
     pub volume: Vec<String>,
     pub network: Vec<String>,
+    pub authorization: Option<Vec<String>>,
     pub log: Vec<String>,
+}
+
+/// Registries, as `GET /info` shows them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RegistryConfig {
+    #[serde(rename = "InsecureRegistryCIDRs")]
+    pub insecure_registry_cidrs: Vec<String>,
+    pub index_configs: BTreeMap<String, IndexConfig>,
+    pub mirrors: Vec<String>,
+}
+
+/// One registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IndexConfig {
+    pub name: String,
+    pub mirrors: Vec<String>,
+    pub secure: bool,
+    pub official: bool,
+}
+
+/// A swarm, as an engine outside of one shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Swarm {
+    #[serde(rename = "NodeID")]
+    pub node_id: String,
+    pub node_addr: String,
+    pub local_node_state: String,
+    pub control_available: bool,
+    pub error: String,
+    pub remote_managers: Option<Vec<Value>>,
+}
+
+/// What a program of the engine was built from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Commit {
+    #[serde(rename = "ID")]
+    pub id: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,8 +255,24 @@ pub struct EventQuery {
 
 impl EventQuery {
     /// Keys of its filters.
-    pub const FILTERS: [&'static str; 10] =
-        ["container", "daemon", "event", "image", "label", "network", "scope", "type", "volume", "id"];
+    pub const FILTERS: [&'static str; 14] = [
+        "config",
+        "container",
+        "daemon",
+        "event",
+        "image",
+        "label",
+        "network",
+        "node",
+        "plugin",
+        "scope",
+        "secret",
+        "service",
+        "type",
+        "volume",
+    ];
+    /// Those of things that this engine does not have: nothing ever happens to them.
+    const OF_NOTHING: [&'static str; 6] = ["config", "daemon", "node", "plugin", "secret", "service"];
 }
 
 fn kind(kind: EventKind) -> &'static str {
@@ -214,11 +292,11 @@ pub fn event_message(event: &Event) -> EventMessage {
     let from = event.actor.attributes.get("image").filter(|_| event.kind == EventKind::Container);
     EventMessage {
         status: if old { event.action.clone() } else { String::new() },
-        id: if old { event.actor.id.clone() } else { String::new() },
+        id: if old { id(event) } else { String::new() },
         from: from.cloned().unwrap_or_default(),
         kind: kind(event.kind).to_owned(),
         action: event.action.clone(),
-        actor: EventActor { id: event.actor.id.clone(), attributes: event.actor.attributes.clone() },
+        actor: EventActor { id: id(event), attributes: event.actor.attributes.clone() },
         scope: "local".to_owned(),
         time: event.at.seconds(),
         time_nano: event.at.0,
@@ -229,30 +307,45 @@ pub fn event_message(event: &Event) -> EventMessage {
 #[must_use]
 pub fn matches_event(filters: &Filters, event: &Event) -> bool {
     let actor = &event.actor;
-    let name = actor.attributes.get("name").map_or("", String::as_str);
+    let attribute = |key: &str| actor.attributes.get(key).map_or("", String::as_str);
+    let name = attribute("name");
+    let begins = |text: &str, value: &str| !value.is_empty() && text.starts_with(value);
+    // Of a kind of thing: its name or identifier, or how one of them begins.
     let is = |wanted: EventKind, key: &str| {
-        filters.get(key).is_empty()
-            || (event.kind == wanted
-                && filters.any(key, |value| value == name || (!value.is_empty() && actor.id.starts_with(value))))
+        filters.any(key, |value| event.kind == wanted && (begins(name, value) || begins(&id(event), value)))
     };
     let image = || {
-        let from = if event.kind == EventKind::Image {
-            actor.id.as_str()
-        } else {
-            actor.attributes.get("image").map_or("", String::as_str)
-        };
-        filters.any("image", |value| value == from || value == name || from.split(':').next() == Some(value))
+        let from = if event.kind == EventKind::Image { name } else { attribute("image") };
+        let fits = |text: &str, value: &str| text == value || without_tag(text) == value;
+        filters.any("image", |value| fits(from, value) || fits(&actor.id, value))
     };
+    // With more after its colon only where that was asked for.
+    let action = |value: &str| value == event.action || event.action.split(": ").next() == Some(value);
     filters.any("type", |value| value == kind(event.kind))
-        && filters.any("event", |value| value == event.action || event.action.split(':').next() == Some(value))
+        && filters.any("event", action)
         && filters.any("scope", |value| value == "local")
-        && filters.any("id", |value| actor.id == value)
-        && filters.get("daemon").is_empty()
+        && EventQuery::OF_NOTHING.iter().all(|key| filters.get(key).is_empty())
         && is(EventKind::Container, "container")
         && is(EventKind::Volume, "volume")
         && is(EventKind::Network, "network")
         && image()
         && filters.labels(&actor.attributes)
+}
+
+/// The identifier that watchers read: a network's is made of its name.
+fn id(event: &Event) -> String {
+    match event.kind {
+        EventKind::Network => network_id(&event.actor.id),
+        _ => event.actor.id.clone(),
+    }
+}
+
+/// An image's name without its tag; the port of a registry is none.
+fn without_tag(name: &str) -> &str {
+    match name.rsplit_once(':') {
+        Some((bare, tag)) if !tag.contains('/') => bare,
+        _ => name,
+    }
 }
 
 /// The identifier of a network that every host has: its name in hexadecimal digits, filled up.
@@ -335,6 +428,15 @@ mod tests {
         check(r#"{"image":["debian"]}"#, EventKind::Container, "die", false);
         check(r#"{"label":["colour=red"]}"#, EventKind::Container, "die", true);
         check(r#"{"label":["colour=blue"]}"#, EventKind::Container, "die", false);
+        check(r#"{"container":["we"]}"#, EventKind::Container, "die", true);
+        check(r#"{"container":["eb"]}"#, EventKind::Container, "die", false);
+        check(r#"{"image":["abc123"]}"#, EventKind::Image, "load", true);
+        check(r#"{"image":["web"]}"#, EventKind::Image, "load", true);
+        check(r#"{"network":["web"]}"#, EventKind::Network, "connect", true);
+        check(r#"{"event":["exec_start: ls"]}"#, EventKind::Container, "exec_start: ls", true);
+        check(r#"{"event":["exec"]}"#, EventKind::Container, "exec_start: ls", false);
+        check(r#"{"scope":["swarm"]}"#, EventKind::Container, "die", false);
         check(r#"{"daemon":["x"]}"#, EventKind::Container, "die", false);
+        check(r#"{"plugin":["x"]}"#, EventKind::Container, "die", false);
     }
 }

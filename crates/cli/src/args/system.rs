@@ -73,6 +73,9 @@ pub(crate) enum SystemCommand {
     Verb(SystemVerb),
     /// What images, containers and volumes take on the disk
     Df(DfArgs),
+    /// Carry standard input and output to the daemon, for clients that come over ssh
+    #[command(after_help = "Example:\n  DOCKER_HOST=ssh://user@host docker ps   runs this at the far end, as docker")]
+    DialStdio,
 }
 
 /// A format for one thing.

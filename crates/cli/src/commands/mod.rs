@@ -65,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::SystemNoun(command) => match command {
             SystemCommand::Verb(verb) => system(daemon()?, verb).await,
             SystemCommand::Df(args) => system::disk_usage(daemon()?, args).await,
+            SystemCommand::DialStdio => system::dial_stdio(daemon()?).await,
         },
         Command::Version(args) => system::version(daemon()?, args).await,
         Command::Completion { shell } => {

@@ -5,6 +5,7 @@ use atoll_api::docker::{EventMessage, Version, size};
 use atoll_client::with_query;
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::lists::filters;
 use super::logs::time;
@@ -12,6 +13,8 @@ use super::{Daemon, say};
 use crate::args::{DfArgs, EventsArgs, FormatArgs};
 use crate::output::{Column, Template, print_rows, print_values};
 
+/// Bytes that are carried at a time.
+const BLOCK: usize = 64 << 10;
 const USAGE: [Column; 4] =
     [("TYPE", "{{.Type}}"), ("TOTAL", "{{.TotalCount}}"), ("ACTIVE", "{{.Active}}"), ("SIZE", "{{.Size}}")];
 
@@ -109,6 +112,26 @@ pub(crate) async fn disk_usage(daemon: Daemon, args: DfArgs) -> Result<u8> {
     ];
     print_rows(&rows, args.format.as_deref(), &USAGE)?;
     Ok(0)
+}
+
+/// `system dial-stdio`: ends when the daemon has ended its direction, or standard output is gone.
+pub(crate) async fn dial_stdio(daemon: Daemon) -> Result<u8> {
+    let (mut from, mut to) = daemon.dial().await?.into_split();
+    tokio::spawn(async move {
+        // The end of standard input is passed on; a daemon that is gone shows below.
+        drop(tokio::io::copy(&mut tokio::io::stdin(), &mut to).await);
+        drop(to.shutdown().await);
+    });
+    let mut output = tokio::io::stdout();
+    let mut block = vec![0; BLOCK];
+    loop {
+        let count = from.read(&mut block).await?;
+        if count == 0 {
+            return Ok(0);
+        }
+        output.write_all(&block[..count]).await?;
+        output.flush().await?;
+    }
 }
 
 /// `events`.

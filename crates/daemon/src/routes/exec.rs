@@ -1,6 +1,8 @@
 //! `/exec`: further programs inside running containers.
 
-use atoll_api::docker::{ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecProcess, ExecStartRequest};
+use atoll_api::docker::{
+    DetachKeys, ExecCreateRequest, ExecCreateResponse, ExecInspect, ExecProcess, ExecStartRequest,
+};
 use atoll_engine::{Attach, ExecDraft, Size};
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::StatusCode;
@@ -24,6 +26,7 @@ pub(super) fn routes() -> Router<State> {
 async fn create(Held(state): Held<State>, Path(name): Path<String>, request: Request) -> Answer<Response> {
     let wanted: ExecCreateRequest = body(request).await?;
     wanted.check()?;
+    wanted.detach_keys.parse::<DetachKeys>()?;
     let draft = ExecDraft {
         args: wanted.cmd,
         env: wanted.env,
@@ -32,15 +35,16 @@ async fn create(Held(state): Held<State>, Path(name): Path<String>, request: Req
         terminal: wanted.tty,
         privileged: wanted.privileged,
         attach: Attach { stdin: wanted.attach_stdin, stdout: wanted.attach_stdout, stderr: wanted.attach_stderr },
+        detach_keys: wanted.detach_keys,
     };
     let id = state.engine.exec_create(&name, &draft)?;
     Ok((StatusCode::CREATED, Json(ExecCreateResponse { id })).into_response())
 }
 
 async fn start(Held(state): Held<State>, Path(id): Path<String>, mut request: Request) -> Answer<Response> {
-    let stdin = state.engine.exec_inspect(&id)?.draft.attach.stdin;
+    let draft = state.engine.exec_inspect(&id)?.draft;
     // The connection first: reading the body uses the request up. Whether it is needed stands in the body.
-    let wish = Wish::of(&mut request, stdin, "");
+    let wish = Wish::of(&mut request, draft.attach.stdin, &draft.detach_keys);
     let wanted: ExecStartRequest = body(request).await?;
     let size = wanted.console_size.map(|[rows, columns]| Size { rows, columns });
     if wanted.detach {
@@ -52,10 +56,7 @@ async fn start(Held(state): Held<State>, Path(id): Path<String>, mut request: Re
         Ok(Some(attachment)) => Ok(wish.couple(attachment)),
         Ok(None) => Ok(StatusCode::OK.into_response()),
         // The client shows what comes on the stream, then asks for the session's exit code: 126 or 127.
-        Err(error) if error.exit_code().is_some() => {
-            let terminal = state.engine.exec_inspect(&id)?.draft.terminal;
-            Ok(wish.tell(terminal, &format!("{error}\r\n")))
-        }
+        Err(error) if error.exit_code().is_some() => Ok(wish.tell(draft.terminal, &format!("{error}\r\n"))),
         Err(error) => Err(error.into()),
     }
 }
@@ -92,7 +93,7 @@ async fn inspect(Held(state): Held<State>, Path(id): Path<String>) -> Answer<Jso
         open_stderr: view.draft.attach.stderr,
         can_remove: view.exit.is_some(),
         container_id: view.workload.to_string(),
-        detach_keys: String::new(),
+        detach_keys: view.draft.detach_keys,
         pid: view.pid,
     }))
 }

@@ -207,6 +207,7 @@ fn describe(image: &ImageView) -> ImageInspect {
         variant: image.config.variant.clone().unwrap_or_default(),
         os: image.config.os.clone(),
         size: image.size,
+        graph_driver: docker::GraphDriver { name: "overlay2".to_owned(), ..docker::GraphDriver::default() },
         root_fs: docker::RootFs {
             kind: "layers".to_owned(),
             layers: image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect(),

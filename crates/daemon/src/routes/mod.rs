@@ -1,5 +1,6 @@
 //! The routes of the API, a module for each of its groups.
 
+mod absent;
 mod atoll;
 mod containers;
 mod exec;
@@ -17,12 +18,13 @@ mod volumes;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use serde::Deserialize;
 
 use atoll_engine::Engine;
 
 use crate::answer::Refusal;
+
+pub(crate) use streams::AttachQuery;
 
 /// What handlers get.
 #[derive(Clone, Debug)]
@@ -52,7 +54,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .merge(networks::routes())
         .merge(prune::routes())
         .merge(atoll::routes())
-        .merge(outside_swarm())
+        .merge(absent::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(state)
@@ -60,18 +62,4 @@ pub(crate) fn router(engine: Engine) -> Router {
 
 async fn not_found() -> Response {
     Refusal::new(StatusCode::NOT_FOUND, "page not found").into_response()
-}
-
-/// What an engine outside of a swarm answers.
-fn outside_swarm() -> Router<State> {
-    let mut router = Router::new();
-    for group in ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"] {
-        router = router.route(group, any(no_swarm)).route(&format!("{group}/{{*rest}}"), any(no_swarm));
-    }
-    router
-}
-
-async fn no_swarm() -> Response {
-    let message = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.";
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
 }

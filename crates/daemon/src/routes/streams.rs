@@ -1,7 +1,7 @@
-//! `/containers/{name}/attach` and `/containers/{name}/logs`: what workloads read and write.
+//! `/containers/{name}/attach`, `/attach/ws` and `/containers/{name}/logs`: what workloads read and write.
 
 use atoll_api::docker::{MULTIPLEXED_STREAM, RAW_STREAM, parse_time, rfc3339};
-use atoll_engine::{Attach, LogLine, LogQuery, Stream};
+use atoll_engine::{Attach, Begin, LogLine, LogQuery, Stream};
 use axum::Router;
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::header;
@@ -12,39 +12,58 @@ use serde::Deserialize;
 use super::State;
 use crate::answer::{Answer, Refusal, is_true, pieces};
 use crate::hijack::{Wish, frame};
+use crate::websocket;
 
 pub(super) fn routes() -> Router<State> {
-    Router::new().route("/containers/{name}/attach", post(attach)).route("/containers/{name}/logs", get(logs))
+    Router::new()
+        .route("/containers/{name}/attach", post(attach))
+        .route("/containers/{name}/attach/ws", get(websocket::attach))
+        .route("/containers/{name}/logs", get(logs))
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct AttachQuery {
+pub(crate) struct AttachQuery {
     stream: Option<String>,
     logs: Option<String>,
     stdin: Option<String>,
     stdout: Option<String>,
     stderr: Option<String>,
     #[serde(rename = "detachKeys")]
-    detach_keys: String,
+    pub(crate) detach_keys: String,
+}
+
+impl AttachQuery {
+    /// Which streams, and from where on.
+    pub(crate) fn wanted(&self) -> Answer<(Attach, Begin)> {
+        let begin = match (is_true(self.stream.as_deref()), is_true(self.logs.as_deref())) {
+            (true, false) => Begin::Now,
+            (true, true) => Begin::Log,
+            (false, true) => Begin::LogAlone,
+            (false, false) => {
+                return Err(Refusal::bad(
+                    "Bad parameters: you must choose what was written (logs=1), what will be (stream=1), or both",
+                ));
+            }
+        };
+        let attach = Attach {
+            stdin: begin != Begin::LogAlone && is_true(self.stdin.as_deref()),
+            stdout: is_true(self.stdout.as_deref()),
+            stderr: is_true(self.stderr.as_deref()),
+        };
+        Ok((attach, begin))
+    }
 }
 
 async fn attach(
     Held(state): Held<State>,
     Path(name): Path<String>,
     Query(query): Query<AttachQuery>,
-    mut request: Request,
+    request: Request,
 ) -> Answer<Response> {
-    if is_true(query.logs.as_deref()) || !is_true(query.stream.as_deref()) {
-        return Err(Refusal::bad("attaching with logs=1 or without stream=1 is not supported: ask for the logs"));
-    }
-    let attach = Attach {
-        stdin: is_true(query.stdin.as_deref()),
-        stdout: is_true(query.stdout.as_deref()),
-        stderr: is_true(query.stderr.as_deref()),
-    };
-    let wish = Wish::of(&mut request, attach.stdin, &query.detach_keys)?;
-    let attachment = state.engine.attach(&name, attach).await?;
+    let (attach, begin) = query.wanted()?;
+    let wish = Wish::of_bare(request, attach.stdin, &query.detach_keys).await?;
+    let attachment = state.engine.attach(&name, attach, begin).await?;
     Ok(wish.couple(attachment))
 }
 

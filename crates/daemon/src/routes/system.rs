@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use atoll_api::docker::{
-    self, API_VERSION, Component, EventQuery, Filters, Info, MIN_API_VERSION, Plugins, Runtime, Version, event_message,
-    matches_event, parse_time,
+    self, API_VERSION, Commit, Component, EventQuery, Filters, IndexConfig, Info, MIN_API_VERSION, Plugins,
+    RegistryConfig, Runtime, Swarm, Version, event_message, matches_event, parse_time,
 };
 use atoll_engine::{ImageView, VolumeView, WorkloadView};
 use atoll_model::{Phase, Timestamp};
@@ -49,6 +49,10 @@ async fn version() -> Json<Version> {
         ("Os".to_owned(), "linux".to_owned()),
         ("Arch".to_owned(), architecture()),
         ("KernelVersion".to_owned(), kernel.clone()),
+        ("Experimental".to_owned(), "false".to_owned()),
+        ("GitCommit".to_owned(), String::new()),
+        ("GoVersion".to_owned(), String::new()),
+        ("BuildTime".to_owned(), String::new()),
     ]);
     let engine = Component { name: "Engine".to_owned(), version: own.clone(), details };
     Json(Version {
@@ -75,12 +79,8 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
     let running = count(|phase| phase.is_up() && !matches!(phase, Phase::Paused { .. }));
     let paused = count(|phase| matches!(phase, Phase::Paused { .. }));
     let own = state.engine.info();
-    let uname = rustix::system::uname();
-    let memory = rustix::system::sysinfo();
-    let limits = state.engine.has_control_groups();
     let mut security_options = vec!["name=seccomp,profile=builtin".to_owned()];
     security_options.extend(own.rootless.then(|| "name=rootless".to_owned()));
-    let v2 = atoll_sys::cgroup::Layout::read().is_ok_and(|layout| layout.is_unified());
     Ok(Json(Info {
         id: own.id,
         containers: views.len(),
@@ -94,7 +94,38 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
             volume: vec!["local".to_owned()],
             network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
             log: vec!["local".to_owned()],
+            authorization: None,
         },
+        n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
+        n_goroutines: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        n_events_listener: state.engine.watchers(),
+        system_time: docker::rfc3339(SystemTime::now().into()),
+        logging_driver: "local".to_owned(),
+        index_server_address: "https://index.docker.io/v1/".to_owned(),
+        registry_config: registries(&state.engine.settings().registries.insecure),
+        docker_root_dir: own.root.display().to_string(),
+        server_version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtimes: BTreeMap::from([("container".to_owned(), Runtime::default())]),
+        default_runtime: "container".to_owned(),
+        swarm: Swarm { local_node_state: "inactive".to_owned(), ..Swarm::default() },
+        // What runs goes on without the daemon, always.
+        live_restore_enabled: true,
+        init_binary: "atoll-shim".to_owned(),
+        runc_commit: Commit { id: env!("CARGO_PKG_VERSION").to_owned() },
+        warnings: state.engine.warnings(),
+        security_options,
+        ..of_host(state.engine.has_control_groups())
+    }))
+}
+
+/// What is so of the host, whoever asks.
+fn of_host(limits: bool) -> Info {
+    let uname = rustix::system::uname();
+    let memory = rustix::system::sysinfo();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let v2 = atoll_sys::cgroup::Layout::read().is_ok_and(|layout| layout.is_unified());
+    let proxy = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).unwrap_or_default();
+    Info {
         memory_limit: limits,
         swap_limit: limits,
         cpu_cfs_period: limits,
@@ -102,39 +133,66 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         cpu_shares: limits,
         cpu_set: limits,
         pids_limit: limits,
-        system_time: docker::rfc3339(SystemTime::now().into()),
-        logging_driver: "local".to_owned(),
+        oom_kill_disable: limits && !v2,
+        ipv4_forwarding: std::fs::read("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.starts_with(b"1")),
         cgroup_driver: if limits { "cgroupfs" } else { "none" }.to_owned(),
         cgroup_version: if v2 { "2" } else { "1" }.to_owned(),
-        kernel_version: uname.release().to_string_lossy().into_owned(),
-        operating_system: operating_system(),
+        kernel_version: text(uname.release()),
+        operating_system: of_release("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
+        os_version: of_release("VERSION_ID").unwrap_or_default(),
         os_type: "linux".to_owned(),
-        architecture: uname.machine().to_string_lossy().into_owned(),
+        architecture: text(uname.machine()),
         ncpu: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         mem_total: memory.totalram.saturating_mul(memory.mem_unit.into()),
-        docker_root_dir: own.root.display().to_string(),
-        name: uname.nodename().to_string_lossy().into_owned(),
-        server_version: env!("CARGO_PKG_VERSION").to_owned(),
-        runtimes: BTreeMap::from([("container".to_owned(), Runtime::default())]),
-        default_runtime: "container".to_owned(),
-        // What runs goes on without the daemon, always.
-        live_restore_enabled: true,
-        warnings: state.engine.warnings(),
-        security_options,
+        http_proxy: without_password(&proxy("HTTP_PROXY")),
+        https_proxy: without_password(&proxy("HTTPS_PROXY")),
+        no_proxy: proxy("NO_PROXY"),
+        name: text(uname.nodename()),
         ..Info::default()
-    }))
+    }
 }
 
-fn operating_system() -> String {
-    let text = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    line.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+/// What `/etc/os-release` says.
+fn of_release(key: &str) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+    Some(value.trim_matches('"').to_owned())
+}
+
+/// A proxy's address as dockerd shows it: who asks need not know the password.
+fn without_password(address: &str) -> String {
+    match (address.find("://"), address.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => {
+            format!("{}xxxxx:xxxxx{}", &address[..scheme + 3], &address[at..])
+        }
+        _ => address.to_owned(),
+    }
+}
+
+fn registries(insecure: &[String]) -> RegistryConfig {
+    let index = |name: &str, secure, official| {
+        (name.to_owned(), IndexConfig { name: name.to_owned(), secure, official, ..IndexConfig::default() })
+    };
+    let (ranges, names): (Vec<_>, Vec<_>) = insecure.iter().cloned().partition(|entry| entry.contains('/'));
+    let named = names.iter().map(|name| index(name, false, false));
+    RegistryConfig {
+        insecure_registry_cidrs: ranges.into_iter().chain(["127.0.0.0/8".to_owned()]).collect(),
+        index_configs: named.chain([index("docker.io", true, true)]).collect(),
+        mirrors: Vec::new(),
+    }
 }
 
 async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> Answer<Response> {
     let filters = Filters::parse(query.filters.as_deref(), &EventQuery::FILTERS)?;
-    let until = parse_time(&query.until)?;
-    let stream = state.engine.events(parse_time(&query.since)?);
+    let (since, until) = (parse_time(&query.since)?, parse_time(&query.until)?);
+    if let (Some(from), Some(to)) = (since, until)
+        && from > to
+    {
+        let (since, until) = (query.since, query.until);
+        return Err(Refusal::bad(format!("`since` time ({since}) cannot be after `until` time ({until})")));
+    }
+    // Who only names an end wants everything before it that is kept.
+    let stream = state.engine.events(since.or(until.map(|_| Timestamp::NEVER)));
     let body = pieces((stream, filters), move |(mut stream, filters)| async move {
         loop {
             let event = match until {
