@@ -85,12 +85,12 @@ fn kill(pid: u32) {
 #[test]
 fn each_policy() {
     let Some(host) = host() else { return };
-    start(&host, "no", "no", "echo; exit 3");
-    start(&host, "failure", "on-failure", "echo; exit 3");
-    start(&host, "limited", "on-failure:2", "echo; exit 3");
-    start(&host, "well", "on-failure", "echo; exit 0");
-    start(&host, "always", "always", "echo; exit 0");
-    start(&host, "unless", "unless-stopped", "echo; exit 0");
+    start(&host, "no", "no", "echo run; exit 3");
+    start(&host, "failure", "on-failure", "echo run; exit 3");
+    start(&host, "limited", "on-failure:2", "echo run; exit 3");
+    start(&host, "well", "on-failure", "echo run; exit 0");
+    start(&host, "always", "always", "echo run; exit 0");
+    start(&host, "unless", "unless-stopped", "echo run; exit 0");
     until("the one with a limit has reached it", || status(&host, "limited") == "exited");
     assert_eq!(look(&host, "limited", "{{.RestartCount}} {{.State.ExitCode}} {{.State.Restarting}}"), "2 3 false");
     assert_eq!(runs(&host, "limited"), 3);
@@ -120,7 +120,7 @@ fn what_is_contradictory_is_refused_in_dockers_words() {
     // The client refuses this by itself; ours leaves it to the daemon.
     let own = finish(support::atoll(&host, &["create", "--rm", "--restart", "always", IMAGE]), "");
     assert!(
-        own.code == Some(1) && own.err.contains("can't create 'AutoRemove' container with restart policy"),
+        own.code == Some(125) && own.err.contains("can't create 'AutoRemove' container with restart policy"),
         "{own:?}"
     );
 }
@@ -203,9 +203,9 @@ fn a_stop_is_the_end_but_a_program_killed_from_outside_comes_again() {
 #[test]
 fn the_policy_holds_while_the_daemon_is_dead() {
     let Some(mut host) = host() else { return };
-    start(&host, "fails", "always", "echo; exit 3");
-    start(&host, "limited", "on-failure:4", "echo; exit 3");
-    start(&host, "killed", "unless-stopped", "echo; exec sleep 1000");
+    start(&host, "fails", "always", "echo run; exit 3");
+    start(&host, "limited", "on-failure:4", "echo run; exit 3");
+    start(&host, "killed", "unless-stopped", "echo run; exec sleep 1000");
     until("the first is being restarted", || count(&host, "fails") >= 1);
     let (id, victim) = (look(&host, "fails", "{{.Id}}"), processes(&host, "killed"));
     host.kill_daemon().expect("it ran");
@@ -245,7 +245,7 @@ fn the_policy_holds_while_the_daemon_is_dead() {
 #[test]
 fn a_lost_supervisor_does_not_end_a_policy() {
     let Some(mut host) = host() else { return };
-    start(&host, "web", "always", "echo; exec sleep 1000");
+    start(&host, "web", "always", "echo run; exec sleep 1000");
     start(&host, "plain", "no", "exec sleep 1000");
     until("it runs", || runs(&host, "web") == 1);
     let lost = processes(&host, "web");
@@ -258,7 +258,7 @@ fn a_lost_supervisor_does_not_end_a_policy() {
     });
 
     // The same with the daemon dead, while it rests.
-    start(&host, "loop", "always", "echo; exit 3");
+    start(&host, "loop", "always", "echo run; exit 3");
     until_resting(&host, "loop", 5);
     let resting = processes(&host, "loop");
     host.kill_daemon().expect("it ran");
@@ -273,7 +273,7 @@ fn a_lost_supervisor_does_not_end_a_policy() {
 #[test]
 fn after_a_reboot_what_should_run_runs() {
     let Some(mut host) = host() else { return };
-    let program = "echo; exec sleep 1000";
+    let program = "echo run; exec sleep 1000";
     let names = ["always", "unless-stopped", "on-failure", "no"];
     for name in names {
         start(&host, name, name, program);
