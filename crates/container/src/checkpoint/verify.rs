@@ -13,6 +13,7 @@ use std::path::Path;
 use atoll_oci::runtime::NamespaceType;
 use atoll_sys::cgroup::Cgroup;
 use atoll_sys::mount::MountAttr;
+use atoll_sys::proc;
 use atoll_sys::process::CloneFlags;
 use rustix::fs::{Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 
@@ -98,6 +99,9 @@ pub(super) fn check(
     check_files(plan, sources, &root)?;
     let members = cgroup.pids().map_err(io::Error::other)?;
     for process in family(pid)? {
+        if has_ended(process)? {
+            continue;
+        }
         check_namespaces(plan, pid, process)?;
         check_rights(plan, process)?;
         if !members.contains(&process) {
@@ -193,6 +197,13 @@ pub(super) fn family(pid: i32) -> io::Result<Vec<i32>> {
         }
     }
     Ok(all)
+}
+
+/// Whether a process has ended and was not collected: it is in no namespace any more, and runs nothing. One whose first thread
+/// alone has ended is none.
+fn has_ended(process: i32) -> io::Result<bool> {
+    let (state, _) = proc::state_and_start(process)?;
+    Ok(matches!(state, 'Z' | 'X') && fs::read_dir(format!("/proc/{process}/task"))?.count() == 1)
 }
 
 fn check_namespaces(plan: &Plan, first: i32, process: i32) -> Result<(), Contradiction> {
