@@ -295,9 +295,7 @@ fn host_config(workload: &Workload) -> HostConfig {
         memory_swappiness: resources.swappiness.and_then(|value| i64::try_from(value).ok()),
         cpu_realtime_period: signed(resources.realtime.period),
         cpu_realtime_runtime: resources.realtime.runtime.unwrap_or(0),
-        rest: BTreeMap::from([
-            ("LogConfig".to_owned(), json!({"Type": "json-file", "Config": {}})),
-        ]),
+        rest: BTreeMap::from([("LogConfig".to_owned(), json!({"Type": "json-file", "Config": {}}))]),
         ..HostConfig::default()
     }
 }
