@@ -236,8 +236,15 @@ fn check_namespaces(plan: &Plan, first: i32, process: i32) -> Result<(), Contrad
     Ok(())
 }
 
+/// Of every thread: each has capabilities and a filter of its own.
 fn check_rights(plan: &Plan, process: i32) -> Result<(), Contradiction> {
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        check_thread(plan, process, &fs::read_to_string(thread?.path().join("status"))?)?;
+    }
+    Ok(())
+}
+
+fn check_thread(plan: &Plan, process: i32, status: &str) -> Result<(), Contradiction> {
     let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
     let wrong = |text: &str| Err(Contradiction::Process(process, text.to_owned()));
     let sets = plan.process.capabilities;
