@@ -1,6 +1,7 @@
 //! The configuration: a file, and the command line above it. Every key is described in `docs/CONFIGURATION.md`.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,7 @@ use clap::Parser;
 use serde::Deserialize;
 
 use crate::rootless::Caller;
+use crate::{audit, tls};
 
 /// Where the file is looked for when none is named.
 const FILE: &str = "/etc/atoll/config.toml";
@@ -17,6 +19,9 @@ const SHIM: &str = "atoll-shim";
 /// Certificate authorities of registries, where Docker has them.
 const CERTIFICATES: &str = "/etc/docker/certs.d";
 const SOCKET: &str = "atoll.sock";
+/// How much of the audit log is kept where nothing is said.
+const AUDIT_BYTES: u64 = 16 << 20;
+const AUDIT_FILES: u32 = 5;
 
 /// The Atoll daemon: images, containers and volumes of one host.
 #[derive(Debug, Parser)]
@@ -33,12 +38,31 @@ pub(crate) struct Arguments {
     /// Folder of the socket and of other state that is gone at reboot
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
-    /// Address to listen on, as unix:///PATH
+    /// Address to listen on, as unix:///PATH or tcp://ADDRESS:PORT; may be given more than once
     #[arg(long, short = 'H', value_name = "ADDRESS")]
-    host: Option<String>,
+    host: Vec<String>,
+    #[command(flatten)]
+    tls: TlsArguments,
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// Mutual TLS, in dockerd's words.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct TlsArguments {
+    /// On TCP, talk only to clients whose certificate the authority signed
+    #[arg(long)]
+    tlsverify: bool,
+    /// The authority's certificate
+    #[arg(long, value_name = "FILE")]
+    tlscacert: Option<PathBuf>,
+    /// The daemon's certificate
+    #[arg(long, value_name = "FILE")]
+    tlscert: Option<PathBuf>,
+    /// The daemon's key
+    #[arg(long, value_name = "FILE")]
+    tlskey: Option<PathBuf>,
 }
 
 /// What the daemon runs with.
@@ -52,6 +76,19 @@ pub(crate) struct Config {
     registries: Registries,
     /// Whether an ordinary user runs the daemon.
     rootless: bool,
+    pub(crate) tcp: Tcp,
+    pub(crate) audit: Option<audit::Plan>,
+    /// Where the metrics are served, beside the API's own addresses.
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// TCP, and who may come over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tcp {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) tls: Option<tls::Files>,
+    /// Whether loopback addresses are open to all users of this host.
+    loopback: bool,
 }
 
 /// The file.
@@ -64,6 +101,33 @@ struct File {
     cgroup_parent: Option<String>,
     log: Log,
     registry: Registry,
+    tcp: TcpFile,
+    audit: AuditFile,
+    metrics: MetricsFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TcpFile {
+    listen: Option<SocketAddr>,
+    authority: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    loopback_without_tls: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct AuditFile {
+    file: Option<PathBuf>,
+    file_bytes: Option<u64>,
+    files: Option<u32>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MetricsFile {
+    listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,12 +183,7 @@ impl Config {
 
 fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
     let (root, run) = default_folders(caller);
-    let host = arguments.host.clone().or(file.host);
-    if let Some(host) = &host
-        && !host.starts_with("unix:///")
-    {
-        bail!("cannot listen on {host:?}: use unix:///PATH");
-    }
+    let (host, tcp) = listeners(arguments, file.host, file.tcp)?;
     let defaults = LogLimits::default();
     let log = LogLimits {
         file_bytes: file.log.file_bytes.unwrap_or(defaults.file_bytes),
@@ -148,7 +207,75 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
             mirrors: file.registry.mirrors,
         },
         rootless: !caller.is_root(),
+        tcp,
+        audit: audit_plan(file.audit)?,
+        metrics: metrics_address(file.metrics.listen)?,
     })
+}
+
+/// The unix socket's address and what is listened on beside it; what the command line says goes before the file.
+fn listeners(arguments: &Arguments, host: Option<String>, file: TcpFile) -> Result<(Option<String>, Tcp)> {
+    let hosts = if arguments.host.is_empty() { host.into_iter().collect() } else { arguments.host.clone() };
+    let (mut unix, mut listen) = (None, file.listen);
+    for host in hosts {
+        if host.starts_with("unix:///") {
+            unix = Some(host);
+        } else if let Some(address) = host.strip_prefix("tcp://") {
+            let address = address.replacen("localhost:", "127.0.0.1:", 1);
+            listen = Some(address.parse().with_context(|| format!("{host:?} is no address: use tcp://ADDRESS:PORT"))?);
+        } else if host != "fd://" {
+            bail!("cannot listen on {host:?}: use unix:///PATH, tcp://ADDRESS:PORT or fd://");
+        }
+    }
+    let line = arguments.tls.clone();
+    let files = (line.tlscacert.or(file.authority), line.tlscert.or(file.certificate), line.tlskey.or(file.key));
+    let tls = match files {
+        (Some(authority), Some(certificate), Some(key)) => Some(tls::Files { authority, certificate, key }),
+        (None, None, None) if !line.tlsverify => None,
+        _ => bail!(
+            "mutual TLS needs all of tcp.authority, tcp.certificate and tcp.key (--tlscacert, --tlscert, --tlskey)"
+        ),
+    };
+    let tcp = Tcp { listen, tls, loopback: file.loopback_without_tls };
+    if let Some(address) = tcp.listen {
+        tcp.check(address)?;
+    }
+    Ok((unix, tcp))
+}
+
+impl Tcp {
+    /// Refuses an address that anybody could come over.
+    pub(crate) fn check(&self, address: SocketAddr) -> Result<()> {
+        if self.tls.is_some() || (self.loopback && address.ip().is_loopback()) {
+            return Ok(());
+        }
+        bail!(
+            "cannot listen on tcp://{address} without mutual TLS, whoever connects is as good as root: set tcp.authority, tcp.certificate and tcp.key (--tlsverify, --tlscacert, --tlscert, --tlskey); for a loopback address, tcp.loopback_without_tls = true opens it to every user of this host"
+        )
+    }
+
+    /// The address that every user of this host can connect to, if there is one.
+    pub(crate) fn is_exposed(&self) -> Option<SocketAddr> {
+        self.listen.filter(|_| self.tls.is_none())
+    }
+}
+
+fn audit_plan(file: AuditFile) -> Result<Option<audit::Plan>> {
+    let Some(path) = file.file else { return Ok(None) };
+    let (file_bytes, files) = (file.file_bytes.unwrap_or(AUDIT_BYTES), file.files.unwrap_or(AUDIT_FILES));
+    if files == 0 || file_bytes < 64 << 10 {
+        bail!("audit.files must be at least 1, audit.file_bytes at least 65536");
+    }
+    Ok(Some(audit::Plan { file: std::path::absolute(path)?, file_bytes, files }))
+}
+
+fn metrics_address(address: Option<SocketAddr>) -> Result<Option<SocketAddr>> {
+    match address {
+        Some(address) if !address.ip().is_loopback() => {
+            bail!("metrics.listen is for a loopback address, which {address} is not: put a proxy before it")
+        }
+        address => Ok(address),
+    }
 }
 
 fn read(path: &Path) -> Result<File> {
@@ -210,6 +337,29 @@ mod tests {
         assert!(refused("colour = 'red'", &[]).contains("colour"));
         assert!(refused("[log]\nfiles = 0", &[]).contains("log.files"));
         assert!(refused("[registry.mirrors]\n'docker.io' = ['https://m/']", &[]).contains("https://m/"));
-        assert!(refused("", &["--host", "tcp://0.0.0.0:1"]).contains("tcp://0.0.0.0:1"));
+        assert!(refused("", &["--host", "http://x"]).contains("http://x"));
+        assert!(refused("", &["--host", "tcp://nowhere"]).contains("tcp://nowhere"));
+        assert!(refused("[audit]\nfile = '/x'\nfiles = 0", &[]).contains("audit.files"));
+        assert!(refused("[metrics]\nlisten = '0.0.0.0:1'", &[]).contains("0.0.0.0:1"));
+    }
+
+    #[test]
+    fn tcp_is_for_those_who_have_a_certificate() {
+        let refused = |text: &str, line: &[&str]| format!("{:#}", load(text, line).expect_err("nobody may"));
+        let tls = ["--tlsverify", "--tlscacert", "/ca", "--tlscert", "/cert", "--tlskey", "/key"];
+        let tcp = |address: &'static str| ["-H", address];
+        assert!(refused("", &tcp("tcp://0.0.0.0:1")).contains("without mutual TLS"));
+        assert!(refused("", &tcp("tcp://127.0.0.1:1")).contains("loopback_without_tls"));
+        assert!(refused("[tcp]\nloopback_without_tls = true", &tcp("tcp://0.0.0.0:1")).contains("0.0.0.0:1"));
+        assert!(refused("", &[&tcp("tcp://0.0.0.0:1")[..], &tls[..5]].concat()).contains("tcp.key"));
+        assert!(refused("", &["--tlsverify"]).contains("tcp.authority"));
+        let open = load("[tcp]\nloopback_without_tls = true", &tcp("tcp://localhost:1")).expect("asked for by name");
+        assert_eq!(open.tcp.is_exposed(), Some("127.0.0.1:1".parse().expect("an address")));
+        let both = ["-H", "unix:///x.sock", "-H", "tcp://0.0.0.0:1"];
+        let shut = load("", &[&both[..], &tls].concat()).expect("mutual TLS");
+        assert_eq!((shut.socket(), shut.tcp.is_exposed()), (PathBuf::from("/x.sock"), None));
+        assert_eq!(shut.tcp.tls.expect("files").key, PathBuf::from("/key"));
+        let file = "[tcp]\nlisten = '0.0.0.0:1'\nauthority = '/a'\ncertificate = '/b'\nkey = '/c'";
+        assert!(load(file, &[]).expect("mutual TLS").tcp.listen.is_some());
     }
 }

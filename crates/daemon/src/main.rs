@@ -1,4 +1,4 @@
-//! The program `atolld`: the Docker Engine API of one host, over a unix socket.
+//! The program `atolld`: the Docker Engine API of one host, over a unix socket, and over TCP for those who have a certificate.
 //!
 //! `main` is the composition root: settings, lock, the user namespace of an ordinary user, engine, socket, serve, drain. The routes are thin: they decode, make
 //! one call of the engine, and encode. Nothing that runs depends on this process: killing it stops no workload.
@@ -6,16 +6,21 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+mod audit;
 mod config;
 mod hijack;
 mod instance;
+mod listen;
+mod metrics;
 mod older;
 mod rootless;
 mod routes;
 mod serve;
 mod stream;
+mod tls;
 mod websocket;
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -23,9 +28,13 @@ use atoll_engine::Engine;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use audit::Audit;
 use config::{Arguments, Config};
 use instance::Taken;
+use metrics::Metrics;
 use rootless::Caller;
+use routes::State;
+use serve::Face;
 
 /// Threads that run handlers: they wait, they do not compute.
 const WORKERS: usize = 2;
@@ -47,6 +56,7 @@ fn begin(arguments: &Arguments) -> Result<()> {
     let caller = Caller::current();
     let config = Config::load(arguments, caller)?;
     init_log();
+    let handed = listen::handed_over()?;
     let _lock = match instance::lock(&config.run)? {
         Ok(lock) => lock,
         // Two clients started one at the same time: the other one answers.
@@ -60,7 +70,7 @@ fn begin(arguments: &Arguments) -> Result<()> {
         .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(run(config));
+    let result = runtime.block_on(run(config, handed));
     runtime.shutdown_background();
     result
 }
@@ -70,20 +80,31 @@ fn complain(error: &anyhow::Error) {
     eprintln!("atolld: {error:#}");
 }
 
-async fn run(config: Config) -> Result<()> {
+async fn run(config: Config, handed: Vec<OwnedFd>) -> Result<()> {
+    let audit = config.audit.clone().map(Audit::start).transpose()?;
     let engine = Engine::open(config.settings()?).await.context("opening the state")?;
-    let listener = instance::listen(&config.socket())?;
+    let state = State { engine, metrics: Metrics::new(audit.clone()), exposed: config.tcp.is_exposed() };
+    let (listeners, own) = listen::all(&config, handed)?;
+    let face = Face { router: routes::router(state.clone()), audit };
+    for listener in listeners {
+        tokio::spawn(serve::serve(listener, face.clone()));
+    }
+    if let Some(address) = config.metrics {
+        let face = Face { router: metrics::alone(state), audit: None };
+        tokio::spawn(serve::serve(listen::plain(address)?, face));
+    }
     tracing::info!(socket = %config.socket().display(), root = %config.root.display(), "ready");
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        () = serve::serve(listener, routes::router(engine)) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("ending; what runs goes on");
-    // The socket goes first: the next client starts a new daemon instead of asking this one.
-    drop(std::fs::remove_file(config.socket()));
+    // The socket goes first: the next client starts a new daemon instead of asking this one. One of systemd's stays.
+    if own {
+        drop(std::fs::remove_file(config.socket()));
+    }
     Ok(())
 }
 

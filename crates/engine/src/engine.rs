@@ -132,6 +132,12 @@ impl Engine {
         self.shared.events.watchers()
     }
 
+    /// How many events watchers were too slow for.
+    #[must_use]
+    pub fn missed_events(&self) -> u64 {
+        self.shared.events.missed()
+    }
+
     /// A workload by name, id or unambiguous beginning of its id.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Entry>, Error> {
         let registry = self.registry();

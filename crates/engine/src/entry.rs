@@ -40,6 +40,8 @@ pub(crate) struct Entry {
     workload: RwLock<Arc<Workload>>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) operation: tokio::sync::Mutex<()>,
+    /// Held while something is told of it, so that its end is told before what its end lets others do.
+    telling: Mutex<()>,
     live: Mutex<Live>,
 }
 
@@ -104,6 +106,7 @@ impl Entry {
             workload: RwLock::new(Arc::new(workload)),
             standing: watch::Sender::new(standing),
             operation: tokio::sync::Mutex::default(),
+            telling: Mutex::default(),
             live: Mutex::default(),
         }
     }
@@ -148,6 +151,10 @@ impl Entry {
             None => Ok(()),
             Some(reason) => Err(Error::Refused { id: self.id.short().to_string(), reason }),
         }
+    }
+
+    pub(crate) fn telling(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn handle(&self) -> Option<Handle> {

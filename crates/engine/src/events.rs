@@ -4,7 +4,8 @@
 //! follows, none twice. A watcher that falls [`QUEUED`] behind misses events and goes on; the host never waits for it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use atoll_model::{Actor, Event, EventKind, MountSource, Network, Timestamp};
 use tokio::sync::broadcast;
@@ -22,6 +23,8 @@ const QUEUED: usize = 1024;
 pub(crate) struct Events {
     sender: broadcast::Sender<Event>,
     kept: Mutex<VecDeque<Event>>,
+    /// Events that watchers were too slow for.
+    missed: Arc<AtomicU64>,
 }
 
 /// Events one after the other.
@@ -29,11 +32,12 @@ pub(crate) struct Events {
 pub struct EventStream {
     replay: VecDeque<Event>,
     receiver: broadcast::Receiver<Event>,
+    missed: Arc<AtomicU64>,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        Self { sender: broadcast::channel(QUEUED).0, kept: Mutex::default() }
+        Self { sender: broadcast::channel(QUEUED).0, kept: Mutex::default(), missed: Arc::default() }
     }
 }
 
@@ -65,17 +69,27 @@ impl Events {
             Some(since) => kept.iter().filter(|event| event.at >= since).cloned().collect(),
             None => VecDeque::new(),
         };
-        EventStream { replay, receiver: self.sender.subscribe() }
+        EventStream { replay, receiver: self.sender.subscribe(), missed: Arc::clone(&self.missed) }
     }
 
     pub(crate) fn watchers(&self) -> usize {
         self.sender.receiver_count()
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
     }
 }
 
 impl Engine {
     /// Says that something happened to a workload.
     pub(crate) fn say(&self, entry: &Entry, action: &str, more: &[(&str, String)]) {
+        let _telling = entry.telling();
+        self.say_held(entry, action, more);
+    }
+
+    /// The same, for who holds [`Entry::telling`].
+    pub(crate) fn say_held(&self, entry: &Entry, action: &str, more: &[(&str, String)]) {
         let workload = entry.workload();
         let mut attributes = workload.labels.clone();
         attributes.insert("image".to_owned(), workload.image.name.clone());
@@ -86,6 +100,7 @@ impl Engine {
 
     /// Says what a workload that starts is on: its network, its volumes.
     pub(crate) fn say_joined(&self, entry: &Entry) {
+        let _telling = entry.telling();
         self.say_network(entry, "connect");
         for mount in &entry.workload().mounts {
             if let MountSource::Volume { name, .. } = &mount.source {
@@ -99,7 +114,7 @@ impl Engine {
         }
     }
 
-    /// Says what a workload that ended was on.
+    /// Says what a workload that ended was on, for who holds [`Entry::telling`].
     pub(crate) fn say_left(&self, entry: &Entry) {
         self.say_network(entry, "disconnect");
         for mount in &entry.workload().mounts {
@@ -140,6 +155,7 @@ impl EventStream {
             match self.receiver.recv().await {
                 Ok(event) => return Some(event),
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    self.missed.fetch_add(missed, Ordering::Relaxed);
                     tracing::warn!(missed, "a watcher of events is too slow");
                 }
                 Err(broadcast::error::RecvError::Closed) => return None,

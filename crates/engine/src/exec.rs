@@ -141,10 +141,11 @@ impl Engine {
         };
         // Marked before it runs, so that an end that comes at once finds it.
         entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Running { pid: 0 }));
+        // Told before it runs, for the same reason.
+        self.say(&entry, &format!("exec_start: {what}"), &[("execID", id.to_owned())]);
         match handle.exec(plan).await {
             Ok((pid, streams)) => {
                 self.exec_runs(&entry, id, pid);
-                self.say(&entry, &format!("exec_start: {what}"), &[("execID", id.to_owned())]);
                 let origin = Origin::new(self.clone(), Arc::clone(&entry), Some(id.to_owned()));
                 Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, origin)))
             }

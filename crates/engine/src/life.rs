@@ -196,7 +196,8 @@ impl Engine {
         }
     }
 
-    /// Publishes and tells the end of a run, and of the exec sessions in it.
+    /// Publishes and tells the end of a run, and of the exec sessions in it. Whoever learns of the end by its phase says
+    /// nothing before the end was told.
     pub(crate) fn run_ended(&self, entry: &Entry, exit: Exit, transition: &Transition) {
         let started = match entry.phase() {
             Phase::Running { started, .. } | Phase::Paused { started, .. } => started,
@@ -206,9 +207,10 @@ impl Engine {
         if exit.oom_killed {
             self.say(entry, "oom", &[]);
         }
+        let _telling = entry.telling();
         self.advance_or_say(entry, transition);
         let seconds = exit.at.seconds().saturating_sub(started.seconds()).max(0);
-        self.say(entry, "die", &[("execDuration", seconds.to_string()), ("exitCode", exit.code.to_string())]);
+        self.say_held(entry, "die", &[("execDuration", seconds.to_string()), ("exitCode", exit.code.to_string())]);
     }
 
     pub(crate) async fn note_end(&self, entry: &Arc<Entry>, last: LastRun) {
@@ -271,8 +273,9 @@ impl Engine {
         };
         self.stay_down(entry, &handle).await?;
         if entry.phase().is_live() {
-            ignore_ended(handle.signal(Target::Init, number).await)?;
+            // Told first: the end may come at once.
             self.say(entry, "kill", &[("signal", number.to_string())]);
+            ignore_ended(handle.signal(Target::Init, number).await)?;
         }
         let timeout = timeout_s.or(workload.life.stop_timeout_s).unwrap_or(LifeCycle::STOP_TIMEOUT_S);
         match u64::try_from(timeout) {
@@ -291,8 +294,8 @@ impl Engine {
     pub(crate) async fn kill_hard(&self, entry: &Arc<Entry>, handle: &Handle) -> Result<(), Error> {
         self.stay_down(entry, handle).await?;
         if entry.phase().is_live() {
-            ignore_ended(handle.signal(Target::All, SIGKILL).await)?;
             self.say(entry, "kill", &[("signal", SIGKILL.to_string())]);
+            ignore_ended(handle.signal(Target::All, SIGKILL).await)?;
         }
         match tokio::time::timeout(KILL_GRACE, entry.over()).await {
             Ok(()) => Ok(()),

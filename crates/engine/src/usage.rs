@@ -34,6 +34,16 @@ impl Engine {
         .await
     }
 
+    /// What unpacked layers and blobs take on the disk, in bytes.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub async fn store_bytes(&self) -> Result<(u64, u64), Error> {
+        let store = self.shared.store.clone();
+        let usage = host::blocking(move || store.usage()).await?;
+        Ok((usage.layer_bytes, usage.blob_bytes))
+    }
+
     /// What each workload has written to its root file system, in bytes.
     ///
     /// # Errors

@@ -87,7 +87,11 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         config: config(workload),
         network_settings: NetworkSettings {
             ports: ports::answering(exposed(workload, extras), &extras.ports),
+            endpoint_id: extras.endpoint.endpoint_id.clone(),
+            gateway: extras.endpoint.gateway.clone(),
             ip_address: extras.endpoint.ip_address.clone(),
+            ip_prefix_len: extras.endpoint.ip_prefix_len,
+            mac_address: extras.endpoint.mac_address.clone(),
             networks: networks(&network, &extras.endpoint),
             ..NetworkSettings::default()
         },

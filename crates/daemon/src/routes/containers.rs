@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use atoll_api::docker::{self, ContainerSummary, CreateRequest, CreateResponse, Filters, RenameQuery};
 use atoll_engine::{Size, WaitCondition, WorkloadView};
-use atoll_model::WorkloadId;
+use atoll_model::{Timestamp, WorkloadId};
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -62,11 +62,13 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     let shown = chosen.into_iter().filter(|view| all || view.phase.is_up()).take(limit.unwrap_or(usize::MAX));
     let now = SystemTime::now().into();
     let sizes = if is_true(query.size.as_deref()) { sizes(&state).await? } else { BTreeMap::new() };
-    let summary = |view: &WorkloadView| {
-        let extras = docker::Extras { sizes: sizes.get(&view.workload.id).copied(), ..extras(&state, view) };
-        docker::summary(&view.workload, &view.phase, &extras, now)
-    };
-    Ok(Json(shown.map(summary).collect()))
+    Ok(Json(shown.map(|view| summary(&state, view, &sizes, now)).collect()))
+}
+
+/// A line of the list.
+pub(super) fn summary(state: &State, view: &WorkloadView, sizes: &Sizes, now: Timestamp) -> ContainerSummary {
+    let extras = docker::Extras { sizes: sizes.get(&view.workload.id).copied(), ..extras(state, view) };
+    docker::summary(&view.workload, &view.phase, &extras, now)
 }
 
 /// The workloads that all filters let through, in the same order: newest first.
@@ -119,7 +121,9 @@ fn has_mount(mount: &atoll_model::Mount, wanted: &str) -> bool {
 }
 
 /// What each workload has written, and that with what its image has, in bytes.
-pub(super) async fn sizes(state: &State) -> Answer<BTreeMap<WorkloadId, (u64, u64)>> {
+pub(super) type Sizes = BTreeMap<WorkloadId, (u64, u64)>;
+
+pub(super) async fn sizes(state: &State) -> Answer<Sizes> {
     let written = state.engine.workload_sizes().await?;
     let images: BTreeMap<_, _> = state.engine.images().await?.into_iter().map(|image| (image.id, image.size)).collect();
     let size = |view: &WorkloadView| {

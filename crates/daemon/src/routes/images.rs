@@ -156,7 +156,7 @@ fn created(image: &ImageView) -> i64 {
     docker::parse_rfc3339(image.config.created.as_deref().unwrap_or_default()).seconds()
 }
 
-fn summary(image: &ImageView, names: Vec<String>, users: usize) -> ImageSummary {
+pub(super) fn summary(image: &ImageView, names: Vec<String>, users: usize) -> ImageSummary {
     ImageSummary {
         id: image.id.to_string(),
         parent_id: String::new(),

@@ -15,14 +15,20 @@ mod system;
 mod use_of_host;
 mod volumes;
 
+use std::net::SocketAddr;
+
 use axum::Router;
+use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use serde::Deserialize;
 
 use atoll_engine::Engine;
 
 use crate::answer::Refusal;
+use crate::metrics::{self, Metrics};
 
 pub(crate) use streams::AttachQuery;
 
@@ -30,6 +36,9 @@ pub(crate) use streams::AttachQuery;
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) engine: Engine,
+    pub(crate) metrics: Metrics,
+    /// The address at which whoever can connect is as good as root, if there is one.
+    pub(crate) exposed: Option<SocketAddr>,
 }
 
 /// The query of requests that can be forced.
@@ -40,9 +49,10 @@ struct ForceQuery {
 }
 
 /// All routes.
-pub(crate) fn router(engine: Engine) -> Router {
-    let state = State { engine };
+pub(crate) fn router(state: State) -> Router {
+    let counted = state.metrics.clone();
     Router::new()
+        .route("/metrics", get(metrics::metrics))
         .merge(system::routes())
         .merge(containers::routes())
         .merge(streams::routes())
@@ -55,6 +65,7 @@ pub(crate) fn router(engine: Engine) -> Router {
         .merge(prune::routes())
         .merge(atoll::routes())
         .merge(absent::routes())
+        .route_layer(from_fn(move |request: Request, next: Next| counted.clone().count(request, next)))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .with_state(state)

@@ -1,23 +1,23 @@
 //! The engine itself: ping, version, facts, events, disk usage.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use atoll_api::docker::{
-    self, API_VERSION, Commit, Component, EventQuery, Filters, IndexConfig, Info, MIN_API_VERSION, Plugins,
+    self, API_VERSION, Commit, Component, DiskUsage, EventQuery, Filters, IndexConfig, Info, MIN_API_VERSION, Plugins,
     RegistryConfig, Runtime, Swarm, Version, event_message, matches_event, parse_time,
 };
-use atoll_engine::{ImageView, VolumeView, WorkloadView};
+use atoll_engine::VolumeView;
 use atoll_model::{Phase, Timestamp};
-use axum::extract::{Query, State as Held};
+use axum::extract::{Query, RawQuery, State as Held};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
 
-use super::{State, volumes};
-use crate::answer::{Answer, pieces};
+use super::{State, containers, images, volumes};
+use crate::answer::{Answer, Refusal, pieces};
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -112,7 +112,7 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         live_restore_enabled: true,
         init_binary: "atoll-shim".to_owned(),
         runc_commit: Commit { id: env!("CARGO_PKG_VERSION").to_owned() },
-        warnings: state.engine.warnings(),
+        warnings: state.engine.warnings().into_iter().chain(state.exposed.map(exposed)).collect(),
         security_options,
         ..of_host(state.engine.has_control_groups())
     }))
@@ -150,6 +150,13 @@ fn of_host(limits: bool) -> Info {
         name: text(uname.nodename()),
         ..Info::default()
     }
+}
+
+/// In dockerd's words.
+fn exposed(address: SocketAddr) -> String {
+    format!(
+        "WARNING: API is accessible on http://{address} without encryption.\n         Access to the remote API is equivalent to root access on the host."
+    )
 }
 
 /// What `/etc/os-release` says.
@@ -219,37 +226,32 @@ async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> An
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-async fn disk_usage(Held(state): Held<State>) -> Answer<Json<Value>> {
+/// `type` may be given more than once; none is all.
+async fn disk_usage(Held(state): Held<State>, RawQuery(query): RawQuery) -> Answer<Json<DiskUsage>> {
+    let query = query.unwrap_or_default();
+    let kinds: Vec<&str> = query.split('&').filter_map(|part| part.strip_prefix("type=")).collect();
+    if let Some(kind) = kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(*kind)) {
+        return Err(Refusal::bad(format!("unknown object type: {kind}")));
+    }
+    let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
     let usage = state.engine.usage().await?;
-    let sizes = super::containers::sizes(&state).await?;
     let views = state.engine.list();
-    let image = |image: &ImageView| {
-        let users = views.iter().filter(|view| view.workload.image.id == image.id).count();
-        let names: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();
-        json!({"Id": image.id, "Size": image.size, "SharedSize": -1, "Containers": users, "RepoTags": names})
-    };
-    let container = |view: &WorkloadView| {
-        let workload = &view.workload;
-        let (written, all) = sizes.get(&workload.id).copied().unwrap_or_default();
-        json!({
-            "Id": workload.id,
-            "Names": [format!("/{}", workload.name)],
-            "State": view.phase.status(),
-            "Image": workload.image.name,
-            "Created": workload.created.seconds(),
-            "SizeRw": written,
-            "SizeRootFs": all,
-        })
-    };
-    let images: Vec<Value> = state.engine.images().await?.iter().map(image).collect();
-    let containers: Vec<Value> = views.iter().map(container).collect();
-    let volume = |view: &VolumeView| volumes::shown(view, usage.volumes.get(&view.volume.name).copied());
-    let volumes: Vec<_> = state.engine.volumes().iter().map(volume).collect();
-    Ok(Json(json!({
-        "LayersSize": usage.layers + usage.blobs,
-        "Images": images,
-        "Containers": containers,
-        "Volumes": volumes,
-        "BuildCache": [],
-    })))
+    let mut answer = DiskUsage::default();
+    if wanted("image") {
+        answer.layers_size = usage.layers + usage.blobs;
+        for image in state.engine.images().await? {
+            let users = views.iter().filter(|view| view.workload.image.id == image.id).count();
+            let names = image.names.iter().map(|name| name.familiar()).collect();
+            answer.images.push(images::summary(&image, names, users));
+        }
+    }
+    if wanted("container") {
+        let (sizes, now) = (containers::sizes(&state).await?, SystemTime::now().into());
+        answer.containers = views.iter().map(|view| containers::summary(&state, view, &sizes, now)).collect();
+    }
+    if wanted("volume") {
+        let volume = |view: &VolumeView| volumes::shown(view, usage.volumes.get(&view.volume.name).copied());
+        answer.volumes = state.engine.volumes().iter().map(volume).collect();
+    }
+    Ok(Json(answer))
 }
