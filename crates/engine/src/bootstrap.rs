@@ -92,7 +92,7 @@ impl Engine {
         let ran = self.run_step(step).await?;
         let store = self.shared.store.clone();
         host::blocking(move || {
-            let options = CommitOptions { clamp_mtime: Some(staged.source_date_epoch) };
+            let options = CommitOptions { clamp_mtime: Some(staged.source_date_epoch), ..CommitOptions::default() };
             let upper = store.commit_upper(&staged.lease, &ran.upper, options)?;
             Ok(atoll_debian::finish(&store, staged, &upper)?)
         })

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use atoll_oci::Digest;
 use atoll_sys::overlay::{Overlay, privately};
-use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use crate::commit::Walk;
 use crate::error::{Error, Result};
+use crate::walk::{Content, Walk};
 use crate::{CommitOptions, Store, extract, tar, tree};
 
 /// Bytes that the two threads hand each other at a time.
@@ -29,9 +29,7 @@ impl Store {
     /// A layer is not here, `target` is not empty, or the disk refuses; `target` is then as it was.
     pub fn copy_out(&self, layers: &[Digest], path: &str, target: &Path) -> Result<bool> {
         let root = self.look_inside(layers)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let folder = match rustix::fs::openat2(&root, path, flags, Mode::empty(), inside) {
+        let folder = match tree::open_inside(&root, path.as_bytes(), OFlags::RDONLY | OFlags::DIRECTORY) {
             Ok(folder) => folder,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
             Err(error) => return Err(Error::io("read", path)(error)),
@@ -51,7 +49,7 @@ impl Store {
     }
 
     /// The root file system of an image, to be read by this descriptor alone.
-    fn look_inside(&self, layers: &[Digest]) -> Result<OwnedFd> {
+    pub(crate) fn look_inside(&self, layers: &[Digest]) -> Result<OwnedFd> {
         // An overlay that cannot be written needs two layers: the lowest is an empty folder.
         let empty = self.temporary();
         std::fs::create_dir(&empty).map_err(Error::io("make", &empty))?;
@@ -72,7 +70,7 @@ fn copy(from: &OwnedFd, to: &Path) -> Result<()> {
     std::thread::scope(|scope| {
         let walker = scope.spawn(move || -> Result<()> {
             let mut archive = tar::Writer::new(BufWriter::with_capacity(PIECE, writer));
-            Walk::new(&mut archive, CommitOptions::default()).folder(from, &[], 0)?;
+            Walk::new(&mut archive, Content::Writes, CommitOptions::default()).folder(from, &[], 0)?;
             archive.finish()?;
             Ok(())
         });

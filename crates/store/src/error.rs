@@ -133,6 +133,12 @@ impl Error {
         move |source| Self::Io { action, path, source: source.into() }
     }
 
+    /// Whether it is the fault of an archive that somebody sent, not of this host.
+    #[must_use]
+    pub const fn is_the_archives(&self) -> bool {
+        matches!(self, Self::Source(_) | Self::Compression(_) | Self::Tar(_) | Self::Entry { .. } | Self::Limit { .. })
+    }
+
     /// Whether the disk or a quota is full: nothing was lost, and it works again when there is room.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -17,12 +17,14 @@
 
 mod archive;
 mod blob;
+mod changes;
 mod commit;
 mod copy;
 mod error;
 mod extract;
 pub mod failpoint;
 mod image;
+mod inside;
 mod layer;
 mod lease;
 mod meta;
@@ -36,16 +38,20 @@ pub mod tar;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unpacked;
+mod walk;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
-pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_FILES_MAX, ArchiveError, Loaded, Progress};
+pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_FILES_MAX, ArchiveError, Loaded, Progress, Saving};
+pub use changes::{Change, ChangeKind};
 pub use commit::CommitOptions;
 pub use error::{Error, ImageError, Result};
 pub use extract::{Extracted, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, PATH_DEPTH_MAX, extract};
 pub use image::Image;
+pub use inside::{Found, Inside, InsideError, PathStat, Placement};
 pub use layer::{Layer, LayerSource};
 pub use lease::Lease;
 pub use packed::Packed;
@@ -53,6 +59,7 @@ pub use root::RootFs;
 pub use stage::LayerWriter;
 pub use sweep::{Swept, Usage};
 pub use tree::disk_bytes;
+pub use unpacked::unpacked;
 
 /// The store of one host. Clones share it; every method may be called from any thread and may block on the disk.
 #[derive(Clone, Debug)]

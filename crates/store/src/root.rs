@@ -108,6 +108,11 @@ impl Store {
         Ok(RootFs { lower, upper: path.join("upper"), work: path.join("work") })
     }
 
+    /// The layers of an existing root file system, lowest first.
+    pub(crate) fn layers_of_root(&self, id: &str) -> Result<Vec<Digest>> {
+        layers_of(&self.root_path(id)?)
+    }
+
     /// The names of all root file systems, sorted.
     ///
     /// # Errors

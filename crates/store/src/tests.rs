@@ -294,7 +294,7 @@ fn an_upper_folder_becomes_the_same_layer_twice() {
         rustix::fs::setxattr(path.join("a"), "user.kept", b"v", flags).unwrap();
         upper
     };
-    let options = CommitOptions { clamp_mtime: Some(1000) };
+    let options = CommitOptions { clamp_mtime: Some(1000), ..CommitOptions::default() };
     let first = bed.store.commit_upper(&lease, make(false).path(), options).unwrap();
     let second = bed.store.commit_upper(&lease, make(true).path(), options).unwrap();
     assert_eq!(first, second);

@@ -1,13 +1,13 @@
 //! Deleting and measuring folder trees by descriptor, never by path: whatever a workload left there, nothing outside moves.
 //!
 //! [`delete`] walks with a bounded number of open folders; what lies deeper is first renamed up to the top of the tree
-//! that is going away. Symbolic links are removed, never followed; mount points are not crossed because they cannot be removed.
+//! that is going away. Symbolic links are removed, never followed; mount points are not crossed.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -21,6 +21,21 @@ pub(crate) const FOLDER: OFlags =
 /// Opens a folder of the store for reading; a symbolic link in its place is an error.
 pub(crate) fn open_folder(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, FOLDER, Mode::empty()).map_err(Error::io("open", path))
+}
+
+/// How often a resolution that raced with a rename anywhere on the host is tried again.
+const AGAIN_MAX: usize = 1000;
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// Opens `path` as the kernel resolves it with `root` for its root: nothing in it leads outside.
+pub(crate) fn open_inside(root: &OwnedFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let mut tries = 0;
+    loop {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), INSIDE) {
+            Err(Errno::AGAIN | Errno::INTR) if tries < AGAIN_MAX => tries += 1,
+            other => return other,
+        }
+    }
 }
 
 /// Makes a folder and its parents last through a power cut: fsync of the folder.
@@ -73,7 +88,7 @@ struct Level {
 /// One walk; folders below [`DEPTH_MAX`] are moved to the top for the next walk and counted in `lifted`.
 fn empty_once(top: &OwnedFd, lifted: &mut u64) -> Result<(), Errno> {
     let open = |parent: &OwnedFd, name: CString| -> Result<Level, Errno> {
-        let folder = rustix::fs::openat(parent, &name, FOLDER, Mode::empty())?;
+        let folder = rustix::fs::openat2(parent, &name, FOLDER, Mode::empty(), ResolveFlags::NO_XDEV)?;
         let names = Dir::read_from(&folder)?;
         Ok(Level { folder, names, name })
     };

@@ -1,4 +1,4 @@
-//! `docker load`: image archives, as Docker's `save` and as OCI image layouts, plain, gzip or zstd.
+//! `docker load` and `docker save`: image archives, as Docker's `save` and as OCI image layouts, plain, gzip or zstd.
 //!
 //! Files are spooled and hashed as they come, in any order, and what looks like a layer is unpacked by other threads at the
 //! same time; at the end manifests are read (or made, for Docker's format), everything they need is checked, and all of it
@@ -6,6 +6,7 @@
 
 mod docker;
 mod oci;
+mod save;
 mod spool;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ use crate::layer::LayerSource;
 use crate::lease::Lease;
 use crate::stage::{self, Staged};
 use crate::{Store, failpoint, tree};
+pub use save::Saving;
 use spool::{Spool, Spooled};
 
 /// Most files in an archive.

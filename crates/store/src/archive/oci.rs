@@ -11,11 +11,11 @@ use super::{ArchiveError, Import, Loaded};
 use crate::error::Result;
 
 /// A full image name (containerd, Docker).
-const NAME: &str = "io.containerd.image.name";
+pub(super) const NAME: &str = "io.containerd.image.name";
 /// A tag, or a full image name (OCI).
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// How deep indexes may nest.
-const NESTING_MAX: usize = 4;
+pub(super) const NESTING_MAX: usize = 4;
 /// Most entries of one index.
 const ENTRIES_MAX: usize = 1000;
 
@@ -101,7 +101,7 @@ fn entries(index: &Index) -> Result<&[Descriptor], ArchiveError> {
     Ok(&index.manifests)
 }
 
-fn path_of(descriptor: &Descriptor) -> String {
+pub(super) fn path_of(descriptor: &Descriptor) -> String {
     format!("blobs/{}/{}", descriptor.digest.algorithm(), descriptor.digest.hex())
 }
 

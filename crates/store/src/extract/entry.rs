@@ -283,7 +283,8 @@ pub(crate) fn keeps_xattr(name: &[u8]) -> bool {
         || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
 }
 
-fn attributes(path: &[u8], entry: &Entry) -> Result<Attributes> {
+/// What an entry says of itself.
+pub(crate) fn attributes(path: &[u8], entry: &Entry) -> Result<Attributes> {
     // The largest id means "unchanged" to the kernel.
     let id = |id: u64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
     let (Some(uid), Some(gid)) = (id(entry.uid), id(entry.gid)) else {
@@ -299,7 +300,13 @@ fn attributes(path: &[u8], entry: &Entry) -> Result<Attributes> {
 }
 
 /// Writes `len` bytes of the entry's data to the file, at `offset` where one is given.
-fn copy<R: BufRead>(reader: &mut Reader<R>, file: &OwnedFd, offset: Option<u64>, len: u64, path: &[u8]) -> Result<()> {
+pub(crate) fn copy<R: BufRead>(
+    reader: &mut Reader<R>,
+    file: &OwnedFd,
+    offset: Option<u64>,
+    len: u64,
+    path: &[u8],
+) -> Result<()> {
     let mut done = 0u64;
     while done < len {
         let wanted = usize::try_from(len - done).unwrap_or(usize::MAX).min(WRITE_MAX);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::name;
@@ -16,10 +16,7 @@ use super::name;
 const OPEN_MAX: usize = 128;
 /// How many links to nowhere one path may lead through.
 const DANGLING_MAX: usize = 8;
-/// How often a resolution that raced with a rename is tried again.
-const AGAIN_MAX: usize = 16;
 
-const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The folders of a layer that is being made.
@@ -95,13 +92,7 @@ impl Folders {
     }
 
     fn resolve(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        let mut tries = 0;
-        loop {
-            match rustix::fs::openat2(&*self.root, path, flags, Mode::empty(), INSIDE) {
-                Err(Errno::AGAIN | Errno::INTR) if tries < AGAIN_MAX => tries += 1,
-                other => return other,
-            }
-        }
+        crate::tree::open_inside(&self.root, path, flags)
     }
 
     /// Makes `path` component by component. Everything is resolved afresh from the root, so that `..` in the target of a

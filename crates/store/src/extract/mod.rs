@@ -24,9 +24,10 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::tar;
-pub(crate) use entry::keeps_xattr;
+pub(crate) use entry::{attributes, copy as copy_data, keeps_xattr};
 use folders::Folders;
 pub(crate) use folders::is_whiteout;
+pub(crate) use name::{clean, split};
 
 /// Largest unpacked size of a layer, bytes, holes included.
 pub const LAYER_BYTES_MAX: u64 = 64 << 30;
@@ -60,12 +61,12 @@ struct Folder {
 
 /// Owner, mode, time and extended attributes of an entry.
 #[derive(Debug)]
-struct Attributes {
-    mode: u32,
-    uid: u32,
-    gid: u32,
-    time: Timespec,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) time: Timespec,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// An extraction under way.
@@ -148,7 +149,7 @@ fn group(gid: u32) -> Option<rustix::fs::Gid> {
     Some(rustix::fs::Gid::from_raw(gid))
 }
 
-fn modified(time: Timespec) -> Timestamps {
+pub(crate) fn modified(time: Timespec) -> Timestamps {
     Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT }, last_modification: time }
 }
 

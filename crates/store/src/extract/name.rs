@@ -30,7 +30,7 @@ pub(super) enum Name {
 }
 
 /// Cleans a path: components joined by single slashes, neither `.` nor empty; refuses `..` and too much depth.
-pub(super) fn clean(path: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(path.len());
     let mut depth = 0;
     for part in path.split(|b| *b == b'/') {
@@ -55,7 +55,7 @@ pub(super) fn clean(path: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Folder and last component of a cleaned path.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|b| *b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&[], path),
