@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atoll_api::docker::{BadRequest, BadUpdate, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
-use atoll_engine::Kind;
+use atoll_engine::{ByteStream, Kind};
 use atoll_model::sentence;
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -148,6 +148,17 @@ where
     use futures_util::StreamExt;
     let stream = futures_util::stream::unfold(state, next);
     Body::from_stream(stream.map(|piece| Ok::<_, std::convert::Infallible>(Bytes::from(piece))))
+}
+
+/// An archive as a body; one that fails on its way ends without the end that HTTP gives it, so that nobody takes it for whole.
+pub(crate) fn archive(stream: ByteStream) -> Body {
+    Body::from_stream(futures_util::stream::unfold(stream, |mut stream| async move {
+        let piece = stream.next().await?;
+        if let Err(error) = &piece {
+            tracing::warn!(%error, "an archive breaks off");
+        }
+        Some((piece.map(Bytes::from), stream))
+    }))
 }
 
 /// Whether a parameter means yes: what Docker's clients write for that.

@@ -18,6 +18,7 @@ mod routes;
 mod serve;
 mod stream;
 mod tls;
+mod upload;
 mod websocket;
 
 use std::os::fd::OwnedFd;

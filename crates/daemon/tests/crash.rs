@@ -40,6 +40,13 @@ fn other_archive(host: &TempHost) -> String {
     host.root().with_file_name("other.tar").display().to_string()
 }
 
+/// An archive of files.
+fn plain_archive(host: &TempHost) -> String {
+    let path = host.root().with_file_name("plain.tar");
+    std::fs::write(&path, Layer::new().file("file", 0o644, "content").tar()).expect("written");
+    path.display().to_string()
+}
+
 /// The commands that reach a failpoint, the last of them the one that does; `None` for one that needs more than a host.
 fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec<String>>> {
     let own = |commands: &[&[&str]]| {
@@ -59,6 +66,11 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
         ("tag", _) => own(&[&["tag", IMAGE, "tagged:1"]]),
         ("rmi", _) => own(&[&["rmi", OTHER]]),
         ("image-prune", _) => own(&[&["image", "prune", "-af"]]),
+        ("commit", _) => own(&[
+            &["run", "-d", "--name", "web", IMAGE, "sh", "-c", "echo x > /file; sleep 1000"],
+            &["commit", "web", "committed:1"],
+        ]),
+        ("import", _) => own(&[&["import", &plain_archive(host), "imported:1"]]),
         ("load", _) => own(&[&["load", "-i", &other_archive(host)]]),
         ("store", "store.import.spooled") => own(&[&["load", "-i", &other_archive(host)]]),
         ("store", "store.root.before" | "store.root.renamed") => own(&[&["create", "--name", "web", IMAGE, "true"]]),
@@ -106,6 +118,13 @@ fn check(host: &mut TempHost, registry: &Registry, point: &str) -> bool {
     until(&format!("{point}: nothing is left of what is not there"), || folders(host).is_subset(&containers(host)));
     if point.starts_with("exit.") {
         assert_eq!(host.ok(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "web"]), "exited 5", "{point}");
+    }
+    if point.starts_with("commit.") {
+        assert_eq!(
+            host.ok(&["inspect", "-f", "{{.State.Status}}", "web"]),
+            "running",
+            "{point}: it is not left frozen"
+        );
     }
     for id in containers(host) {
         host.ok(&["inspect", &id]);

@@ -3,8 +3,10 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 30] = [
+pub const FAILPOINTS: [&str; 34] = [
     "bootstrap.before-name",
+    "commit.after-image",
+    "commit.after-layer",
     "create.after-record",
     "create.after-root",
     "create.after-volumes",
@@ -13,6 +15,8 @@ pub const FAILPOINTS: [&str; 30] = [
     "exit.before-phase",
     "image-prune.before-sweep",
     "image-prune.before-unlink",
+    "import.after-image",
+    "import.after-layer",
     "load.after-import",
     "load.after-lease",
     "pull.after-layers",

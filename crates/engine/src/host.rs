@@ -13,6 +13,11 @@ pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }
 
+/// A time as image configurations have it.
+pub(crate) fn rfc3339(at: Timestamp) -> Option<String> {
+    Some(jiff::Timestamp::from_nanosecond(at.0.into()).ok()?.to_string())
+}
+
 /// Random bytes from the kernel.
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];

@@ -301,18 +301,34 @@ impl Engine {
     /// Takes in the images of an archive that `docker save` or an OCI tool wrote; returns what they are called now.
     ///
     /// # Errors
-    /// When it is no such archive, or is damaged: then nothing of it stays.
-    pub async fn load(&self, archive: impl Read + Send + 'static, progress: Progress) -> Result<Vec<String>, Error> {
+    /// When it is no such archive, is damaged, or has nothing for the platform that is asked for: then nothing of it stays.
+    pub async fn load(
+        &self,
+        archive: impl Read + Send + 'static,
+        platform: Option<Platform>,
+        progress: Progress,
+    ) -> Result<Vec<String>, Error> {
         let engine = self.clone();
-        host::blocking(move || engine.load_now(archive, &progress)).await
+        host::blocking(move || engine.load_now(archive, platform.as_ref(), &progress)).await
     }
 
-    fn load_now(&self, mut archive: impl Read + Send, progress: &Progress) -> Result<Vec<String>, Error> {
+    fn load_now(
+        &self,
+        mut archive: impl Read + Send,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Vec<String>, Error> {
         let lease = self.shared.store.lease("load")?;
         failpoint::hit("load.after-lease");
         let report = |step| drop(progress.try_send(load_event(step)));
         let loaded = self.shared.store.import_archive(&lease, &mut archive, &report)?;
         failpoint::hit("load.after-import");
+        let wanted = |image: atoll_store::Loaded| {
+            let name = image.names.first().map_or_else(|| image.manifest.digest.to_string(), Clone::clone);
+            let manifest = self.of_platform(&name, image.manifest, platform)?;
+            Ok(atoll_store::Loaded { manifest, ..image })
+        };
+        let loaded: Vec<_> = loaded.into_iter().map(wanted).collect::<Result<_, Error>>()?;
         let mut names = Vec::new();
         for image in loaded {
             let manifest = self.manifest_of(&image.manifest)?;

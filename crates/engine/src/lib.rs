@@ -12,6 +12,8 @@
 
 mod attach;
 mod bootstrap;
+mod bytes;
+mod commit;
 mod db;
 mod entry;
 mod error;
@@ -20,6 +22,9 @@ mod exec;
 mod failpoints;
 mod host;
 mod image;
+mod import;
+mod inside;
+mod instruction;
 mod life;
 mod limits;
 mod log;
@@ -33,6 +38,7 @@ mod push;
 mod recover;
 mod remove;
 mod restart;
+mod save;
 mod settings;
 mod share;
 mod stats;
@@ -44,6 +50,8 @@ mod workload;
 
 pub use attach::{Attach, AttachInput, AttachOutput, Attachment, Begin, Origin};
 pub use bootstrap::BootstrapRequest;
+pub use bytes::ByteStream;
+pub use commit::CommitRequest;
 pub use engine::{Engine, Info};
 pub use entry::{WaitCondition, Waiter, WorkloadView};
 pub use error::{Error, Kind};
@@ -51,6 +59,8 @@ pub use events::EventStream;
 pub use exec::{ExecDraft, ExecView};
 pub use failpoints::FAILPOINTS;
 pub use image::{ImageView, Progress, ProgressEvent, Removal};
+pub use import::ImportRequest;
+pub use inside::CopyIn;
 pub use log::{LogLine, LogQuery, LogStream};
 pub use manifests::{ManifestKind, ManifestView};
 pub use network::{Endpoint, NetworkView};
@@ -67,6 +77,7 @@ pub use workload::Created;
 
 pub use atoll_debian::UnknownVariant;
 pub use atoll_registry::{Credentials, Described, Registries};
+pub use atoll_store::{Change, ChangeKind, PathStat};
 
 use atoll_runtime_drivers as runtime;
 

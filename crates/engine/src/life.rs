@@ -109,7 +109,7 @@ impl Engine {
     }
 
     /// The root file system of a workload; made here for one whose definition was cut short after its record.
-    fn root_of(&self, workload: &Workload) -> Result<RootFs, Error> {
+    pub(crate) fn root_of(&self, workload: &Workload) -> Result<RootFs, Error> {
         let store = &self.shared.store;
         let id = workload.id.as_str();
         Ok(store.root(id).or_else(|_| store.create_root(id, &workload.image.layers))?)
@@ -336,10 +336,7 @@ impl Engine {
         let entry = self.find(name)?;
         let _operation = entry.operation.lock().await;
         atoll_model::next(&entry.phase(), &Transition::Pause).map_err(|reason| refused(&entry, reason))?;
-        entry.running()?.pause().await?;
-        entry.advance(&Transition::Pause)?;
-        self.say(&entry, "pause", &[]);
-        Ok(())
+        self.pause_held(&entry).await
     }
 
     /// Thaws a workload's processes.
@@ -350,9 +347,20 @@ impl Engine {
         let entry = self.find(name)?;
         let _operation = entry.operation.lock().await;
         atoll_model::next(&entry.phase(), &Transition::Resume).map_err(|reason| refused(&entry, reason))?;
+        self.unpause_held(&entry).await
+    }
+
+    pub(crate) async fn pause_held(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        entry.running()?.pause().await?;
+        entry.advance(&Transition::Pause)?;
+        self.say(entry, "pause", &[]);
+        Ok(())
+    }
+
+    pub(crate) async fn unpause_held(&self, entry: &Arc<Entry>) -> Result<(), Error> {
         entry.running()?.resume().await?;
         entry.advance(&Transition::Resume)?;
-        self.say(&entry, "unpause", &[]);
+        self.say(entry, "unpause", &[]);
         Ok(())
     }
 

@@ -15,6 +15,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved says which servers it asks itself.
 const UPSTREAM_RESOLV_CONF: &str = "/run/systemd/resolve/resolv.conf";
 const HOSTS: &str = "hosts";
+/// The files of `/etc` that belong to a workload's place.
+const ETC_FILES: [&str; 3] = ["hostname", HOSTS, "resolv.conf"];
 /// What a workload gets where the host has none that it could use.
 const NO_RESOLVERS: &str = "# Atoll: this host names no DNS server\n";
 
@@ -48,11 +50,7 @@ impl Engine {
         folder: &Path,
         endpoint: Option<&Endpoint>,
     ) -> Result<Vec<ResolvedMount>, Error> {
-        let mut resolved = Vec::new();
-        for mount in &workload.mounts {
-            let source = self.resolve(mount)?;
-            resolved.push(ResolvedMount { source, target: mount.target.clone(), read_only: mount.read_only });
-        }
+        let mut resolved = self.own_mounts(workload)?;
         for (name, content) in etc_files(workload, endpoint) {
             let target = format!("/etc/{name}");
             if resolved.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
@@ -63,10 +61,9 @@ impl Engine {
             if !path.exists() || (name == HOSTS && endpoint.is_some()) {
                 host::write_file(&path, content.as_bytes())?;
             }
-            let source = ResolvedSource::Bind { path, propagation: Propagation::Private, recursive: false };
-            resolved.push(ResolvedMount { source, target, read_only: false });
+            resolved.push(private(path, target));
         }
-        resolved.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
+        sort(&mut resolved);
         Ok(resolved)
     }
 
@@ -81,6 +78,28 @@ impl Engine {
             }
         }
         own.join(name)
+    }
+
+    /// The mounts that a workload has while it does not run: none that is memory.
+    pub(crate) fn mounts_that_stay(&self, workload: &Workload, folder: &Path) -> Result<Vec<ResolvedMount>, Error> {
+        let mut resolved = self.own_mounts(workload)?;
+        resolved.retain(|mount| matches!(mount.source, ResolvedSource::Bind { .. }));
+        for name in ETC_FILES {
+            let (path, target) = (self.etc_file(workload, folder, name), format!("/etc/{name}"));
+            if path.exists() && !resolved.iter().any(|mount| mount.target.trim_end_matches('/') == target) {
+                resolved.push(private(path, target));
+            }
+        }
+        sort(&mut resolved);
+        Ok(resolved)
+    }
+
+    fn own_mounts(&self, workload: &Workload) -> Result<Vec<ResolvedMount>, Error> {
+        let resolve = |mount: &Mount| {
+            let source = self.resolve(mount)?;
+            Ok(ResolvedMount { source, target: mount.target.clone(), read_only: mount.read_only })
+        };
+        workload.mounts.iter().map(resolve).collect()
     }
 
     fn resolve(&self, mount: &Mount) -> Result<ResolvedSource, Error> {
@@ -103,6 +122,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// Shorter targets first.
+fn sort(mounts: &mut [ResolvedMount]) {
+    mounts.sort_by_key(|mount| mount.target.split('/').filter(|part| !part.is_empty()).count());
+}
+
+fn private(path: PathBuf, target: String) -> ResolvedMount {
+    let source = ResolvedSource::Bind { path, propagation: Propagation::Private, recursive: false };
+    ResolvedMount { source, target, read_only: false }
 }
 
 fn check_bind(path: &Path, create: bool) -> Result<(), Error> {
@@ -137,7 +166,8 @@ fn etc_files(workload: &Workload, endpoint: Option<&Endpoint>) -> [(&'static str
         }
     };
     let resolvers = resolvers.unwrap_or_else(|| NO_RESOLVERS.to_owned());
-    [("hostname", format!("{hostname}\n")), (HOSTS, hosts), ("resolv.conf", resolvers)]
+    let [hostname_file, hosts_file, resolvers_file] = ETC_FILES;
+    [(hostname_file, format!("{hostname}\n")), (hosts_file, hosts), (resolvers_file, resolvers)]
 }
 
 /// A resolver configuration without the servers of the host's own loopback, which a workload does not reach; none when no

@@ -160,6 +160,7 @@ impl Engine {
         self.adopt_endpoint(&entry.id);
         self.adopt_execs(entry, state.execs);
         self.settle_limits(entry, &handle).await;
+        self.thaw_committed(entry).await;
         let engine = self.clone();
         let entry = Arc::clone(entry);
         tokio::spawn(async move { engine.supervise(&entry, &handle).await });

@@ -181,3 +181,19 @@ pub struct DistributionPlatform {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub variant: String,
 }
+
+/// One of `GET /containers/{id}/changes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ChangeItem {
+    pub path: String,
+    /// 0 modified, 1 added, 2 deleted.
+    pub kind: u8,
+}
+
+/// `POST /commit`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct CommitResponse {
+    pub id: String,
+}

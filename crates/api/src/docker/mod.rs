@@ -9,6 +9,7 @@
 //! ignores it since version 1.42), SELinux labels `z` and `Z`, the consistency
 //! modes of mounts, `apparmor=unconfined`, `label=disable`. An image's own `HEALTHCHECK` is kept and not run.
 
+mod archive;
 mod auth;
 mod bad;
 mod config;
@@ -38,6 +39,7 @@ mod time;
 mod version;
 mod volume;
 
+pub use archive::{PATH_STAT, PathStat, go_mode};
 pub use auth::{AuthAnswer, REGISTRY_AUTH, RegistryAuth, registry_key, registry_of};
 pub use bad::{BadRequest, ErrorBody, parse};
 pub use config::{
@@ -56,9 +58,9 @@ pub use filters::{Filters, InvalidFilter, check_pattern};
 pub use frame::{FrameDecoder, FrameError, HEADER_LENGTH, STDERR, STDIN, STDOUT, header};
 pub use human::{duration, size};
 pub use image::{
-    DeleteItem, DistributionDescriptor, DistributionInspect, DistributionPlatform, HistoryItem, ImageConfigView,
-    ImageInspect, ImagePruned, ImageSummary, ManifestAttestation, ManifestImage, ManifestSize, ManifestSummary,
-    Metadata, RootFs, UnpackedSize,
+    ChangeItem, CommitResponse, DeleteItem, DistributionDescriptor, DistributionInspect, DistributionPlatform,
+    HistoryItem, ImageConfigView, ImageInspect, ImagePruned, ImageSummary, ManifestAttestation, ManifestImage,
+    ManifestSize, ManifestSummary, Metadata, RootFs, UnpackedSize,
 };
 pub use limits::{BadUpdate, UpdateRequest, UpdateResponse};
 pub use namespaces::NamespaceConfig;

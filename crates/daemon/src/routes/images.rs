@@ -1,39 +1,33 @@
 //! `/images`. Names of images have slashes, so everything after the group is taken apart here.
 
-use std::io::{self, Read};
 use std::time::SystemTime;
 
 use atoll_api::atoll::ProgressLine;
 use atoll_api::docker::{self, DeleteItem, Filters, HistoryItem, ImageInspect, ImagePruned, ImageSummary};
 use atoll_engine::{ImageView, Removal};
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State as Held};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http_body_util::BodyExt;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
-use super::{ForceQuery, State, progress};
-use crate::answer::{Answer, Refusal, is_true};
+use super::{ForceQuery, Pairs, State, progress};
+use crate::answer::{Answer, Refusal, archive, is_true};
+use crate::upload::Upload;
 
 /// Keys of the list's filters.
 const FILTERS: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
 /// Keys of the filters for what is to go.
 const PRUNE_FILTERS: [&str; 4] = ["dangling", "label", "label!", "until"];
-/// Bytes of an archive that may be sent: what a layer may have unpacked.
-const ARCHIVE_MAX: u64 = 64 << 30;
-/// Pieces of an archive that wait to be read.
-const PIECES: usize = 16;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
         .route("/images/json", get(list))
         .route("/images/load", post(load))
         .route("/images/prune", post(prune))
-        .route("/images/create", post(super::pull::pull))
+        .route("/images/create", post(super::pull::create))
+        .route("/images/get", get(save))
         .route("/images/{*rest}", get(look).post(change).delete(remove))
 }
 
@@ -171,7 +165,14 @@ pub(super) fn summary(image: &ImageView, names: Vec<String>, users: usize) -> Im
     }
 }
 
-async fn look(Held(state): Held<State>, Path(rest): Path<String>) -> Answer<Response> {
+async fn look(
+    Held(state): Held<State>,
+    Path(rest): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Answer<Response> {
+    if let Some(name) = rest.strip_suffix("/get") {
+        return archived(&state, vec![name.to_owned()], &Pairs(query)).await;
+    }
     if let Some(name) = rest.strip_suffix("/json") {
         return Ok(Json(describe(&state.engine.image(name).await?)).into_response());
     }
@@ -279,56 +280,30 @@ fn item(removal: Removal) -> DeleteItem {
     }
 }
 
+async fn save(Held(state): Held<State>, Query(query): Query<Vec<(String, String)>>) -> Answer<Response> {
+    let query = Pairs(query);
+    let names = query.all("names");
+    archived(&state, names.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect(), &query).await
+}
+
+async fn archived(state: &State, names: Vec<String>, query: &Pairs) -> Answer<Response> {
+    let stream = state.engine.save(names, query.platform("platform")?).await?;
+    Ok(([(header::CONTENT_TYPE, "application/x-tar")], archive(stream)).into_response())
+}
+
 /// The archive is read while it is received.
-async fn load(Held(state): Held<State>, request: Request) -> Answer<Response> {
-    let (pieces, received) = mpsc::channel(PIECES);
-    tokio::spawn(receive(request.into_body(), pieces));
-    let archive = Archive { received, piece: Bytes::new(), count: 0 };
+async fn load(
+    Held(state): Held<State>,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Answer<Response> {
+    let platform = Pairs(query).platform("platform")?;
+    let archive = Upload::of(request.into_body());
     progress::answer(None, move |reports| async move {
-        let loaded = state.engine.load(archive, reports).await?;
+        let loaded = state.engine.load(archive, platform, reports).await?;
         Ok(loaded.into_iter().map(|line| ProgressLine::text(format!("{line}\n"))).collect())
     })
     .await
-}
-
-async fn receive(mut body: Body, pieces: mpsc::Sender<io::Result<Bytes>>) {
-    while let Some(frame) = body.frame().await {
-        let piece = match frame.map(hyper::body::Frame::into_data) {
-            Ok(Ok(data)) => Ok(data),
-            // Trailers.
-            Ok(Err(_)) => continue,
-            Err(error) => Err(io::Error::other(error)),
-        };
-        // Whoever reads has seen enough when the other end is gone.
-        if pieces.send(piece).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// A body as what blocking code reads.
-struct Archive {
-    received: mpsc::Receiver<io::Result<Bytes>>,
-    piece: Bytes,
-    count: u64,
-}
-
-impl Read for Archive {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.received.blocking_recv() {
-                None => return Ok(0),
-                Some(piece) => self.piece = piece?,
-            }
-        }
-        let count = buffer.len().min(self.piece.len());
-        buffer[..count].copy_from_slice(&self.piece.split_to(count));
-        self.count += count as u64;
-        if self.count > ARCHIVE_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("archive above {ARCHIVE_MAX} bytes")));
-        }
-        Ok(count)
-    }
 }
 
 #[cfg(test)]

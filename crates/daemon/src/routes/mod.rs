@@ -1,7 +1,9 @@
 //! The routes of the API, a module for each of its groups.
 
 mod absent;
+mod archive;
 mod atoll;
+mod capture;
 mod containers;
 mod exec;
 mod images;
@@ -26,8 +28,9 @@ use axum::routing::get;
 use serde::Deserialize;
 
 use atoll_engine::Engine;
+use atoll_oci::{Platform, Reference};
 
-use crate::answer::Refusal;
+use crate::answer::{Answer, Refusal};
 use crate::metrics::{self, Metrics};
 
 pub(crate) use streams::AttachQuery;
@@ -48,6 +51,50 @@ struct ForceQuery {
     force: Option<String>,
 }
 
+/// A query in which a name may come several times.
+#[derive(Debug, Default)]
+struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    /// The last value of a name, empty if there is none.
+    fn last(&self, name: &str) -> &str {
+        self.0.iter().rev().find(|(key, _)| key == name).map_or("", |(_, value)| value)
+    }
+
+    /// Every value of a name.
+    fn all(&self, name: &str) -> Vec<String> {
+        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
+    }
+
+    /// A name for an image, from its repository and its tag; none where there is no repository.
+    fn reference(&self, repository: &str, tag: &str) -> Answer<Option<Reference>> {
+        let text = match (self.last(repository), self.last(tag)) {
+            ("", _) => return Ok(None),
+            (repository, "") => repository.to_owned(),
+            (repository, tag) => format!("{repository}:{tag}"),
+        };
+        let reference = Reference::parse(&text).map_err(|error| Refusal::bad(error.to_string()))?;
+        if reference.digest().is_some() {
+            return Err(Refusal::bad("refusing to create a tag with a digest reference"));
+        }
+        Ok(Some(reference))
+    }
+
+    /// A platform, as text or as JSON; none where it is empty.
+    fn platform(&self, name: &str) -> Answer<Option<Platform>> {
+        match self.last(name) {
+            "" => Ok(None),
+            json if json.starts_with('{') => {
+                serde_json::from_str(json).map(Some).map_err(|error| Refusal::bad(format!("invalid platform: {error}")))
+            }
+            text => text
+                .parse()
+                .map(Some)
+                .map_err(|error: atoll_oci::platform::PlatformError| Refusal::bad(error.to_string())),
+        }
+    }
+}
+
 /// All routes.
 pub(crate) fn router(state: State) -> Router {
     let counted = state.metrics.clone();
@@ -55,6 +102,8 @@ pub(crate) fn router(state: State) -> Router {
         .route("/metrics", get(metrics::metrics))
         .merge(system::routes())
         .merge(containers::routes())
+        .merge(archive::routes())
+        .merge(capture::routes())
         .merge(streams::routes())
         .merge(exec::routes())
         .merge(use_of_host::routes())

@@ -1,43 +1,52 @@
-//! `POST /images/create`: pulling.
+//! `POST /images/create`: pulling, and taking in what is sent.
 
 use atoll_api::atoll::ProgressLine;
 use atoll_api::docker::{REGISTRY_AUTH, RegistryAuth};
-use atoll_engine::{Credentials, PullRequest};
-use atoll_oci::{Digest, Platform, Reference};
-use axum::extract::{Query, State as Held};
+use atoll_engine::{Credentials, ImportRequest, PullRequest};
+use atoll_oci::{Digest, Reference};
+use axum::extract::{Query, Request, State as Held};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use serde::Deserialize;
 
-use super::{State, progress};
+use super::{Pairs, State, progress};
 use crate::answer::{Answer, Refusal};
+use crate::upload::Upload;
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct CreateQuery {
-    #[serde(rename = "fromImage")]
-    from_image: String,
-    #[serde(rename = "fromSrc")]
-    from_src: String,
-    tag: String,
-    platform: String,
+pub(super) async fn create(
+    Held(state): Held<State>,
+    Query(query): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Answer<Response> {
+    let query = Pairs(query);
+    match query.last("fromSrc") {
+        "" => pull(state, &query, request.headers()).await,
+        "-" => import(state, &query, request).await,
+        url => {
+            let message = format!("importing from {url} is not supported: download it, and import the file");
+            Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message))
+        }
+    }
 }
 
-pub(super) async fn pull(
-    Held(state): Held<State>,
-    Query(query): Query<CreateQuery>,
-    headers: HeaderMap,
-) -> Answer<Response> {
-    if !query.from_src.is_empty() {
-        let message = "importing a root file system is not supported yet";
-        return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, message));
-    }
-    let platform = match query.platform.as_str() {
-        "" => None,
-        text => Some(text.parse::<Platform>().map_err(|error| Refusal::bad(error.to_string()))?),
+async fn import(state: State, query: &Pairs, request: Request) -> Answer<Response> {
+    let wanted = ImportRequest {
+        name: query.reference("repo", "tag")?,
+        message: query.last("message").to_owned(),
+        changes: query.all("changes"),
+        platform: query.platform("platform")?,
     };
-    let name = name(&query.from_image, &query.tag)?;
-    let request = PullRequest { name: name.clone(), platform, credentials: shown(&headers)? };
+    let archive = Upload::of(request.into_body());
+    progress::answer(None, move |_| async move {
+        let id = state.engine.import(wanted, archive).await?;
+        Ok(vec![ProgressLine { status: id.to_string(), ..ProgressLine::default() }])
+    })
+    .await
+}
+
+async fn pull(state: State, query: &Pairs, headers: &HeaderMap) -> Answer<Response> {
+    let platform = query.platform("platform")?;
+    let name = name(query.last("fromImage"), query.last("tag"))?;
+    let request = PullRequest { name: name.clone(), platform, credentials: shown(headers)? };
     let tag = name.tag().map(ToOwned::to_owned).or_else(|| name.digest().map(ToString::to_string));
     let first = ProgressLine {
         id: tag.unwrap_or_default(),
