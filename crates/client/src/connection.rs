@@ -35,6 +35,7 @@ pub struct Client {
 /// An answer whose body comes piece by piece.
 #[derive(Debug)]
 pub struct Answer {
+    headers: hyper::HeaderMap,
     body: Incoming,
     pending: Vec<u8>,
 }
@@ -125,6 +126,7 @@ impl Client {
     /// As [`Error`] has them.
     pub async fn upload(
         &self,
+        method: Method,
         path: &str,
         source: impl tokio::io::AsyncRead + Send + Sync + 'static,
     ) -> Result<Answer, Error> {
@@ -141,7 +143,7 @@ impl Client {
                 Err(error) => Some((Err(error), None)),
             }
         });
-        self.open(request(Method::POST, path, BodyExt::boxed(StreamBody::new(chunks)))?).await
+        self.open(request(method, path, BodyExt::boxed(StreamBody::new(chunks)))?).await
     }
 
     /// A call after which the connection carries a workload's streams.
@@ -192,7 +194,8 @@ impl Client {
         if !is_success(response.status()) {
             return Err(refusal(response).await);
         }
-        Ok(Answer { body: response.into_body(), pending: Vec::new() })
+        let (parts, body) = response.into_parts();
+        Ok(Answer { headers: parts.headers, body, pending: Vec::new() })
     }
 
     /// A connection on which nothing has been said yet.
@@ -223,6 +226,12 @@ impl Client {
 }
 
 impl Answer {
+    /// The value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors

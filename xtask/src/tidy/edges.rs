@@ -47,7 +47,8 @@ pub(super) const TABLE: &[(&str, &[&str])] = &[
             "client", "cluster", "agent", "ci", "web",
         ],
     ),
-    ("cli", &["api", "client", "model", "oci"]),
+    // `cp` packs and unpacks archives here with the code that does it in containers.
+    ("cli", &["api", "client", "model", "oci", "store"]),
     ("testkit", &[]),
     // Its benchmarks run on the temporary hosts and tiny images that tests have.
     // The benchmark of runtimes uses the default system call filter.

@@ -42,6 +42,14 @@ pub(crate) enum ContainerVerb {
     Top(TopArgs),
     /// Change the limits of containers
     Update(UpdateArgs),
+    /// Copy files between a container and here
+    Cp(CopyArgs),
+    /// What a container has changed of its image's files
+    Diff(DiffArgs),
+    /// A container's files as an archive
+    Export(ExportArgs),
+    /// Make an image of a container
+    Commit(CommitArgs),
 }
 
 /// The commands about containers, under their noun.
@@ -250,4 +258,66 @@ pub(crate) struct AttachArgs {
     pub(crate) sig_proxy: bool,
     /// Its name or id
     pub(crate) container: String,
+}
+
+/// Flags of `cp`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll cp web:/etc/passwd .\n  atoll cp site/. web:/srv\n  atoll cp web:/srv - | tar -t"
+)]
+pub(crate) struct CopyArgs {
+    /// What is put in belongs to the container's user
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what a link leads to instead of the link
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
+    /// Say nothing
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// CONTAINER:PATH, a path here, or - for an archive on standard input
+    pub(crate) source: String,
+    /// CONTAINER:PATH, a path here, or - for an archive on standard output
+    pub(crate) target: String,
+}
+
+/// Flags of `diff`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll diff web")]
+pub(crate) struct DiffArgs {
+    /// Its name or id
+    pub(crate) container: String,
+}
+
+/// Flags of `export`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll export -o web.tar web\n  atoll export web | tar -t")]
+pub(crate) struct ExportArgs {
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<std::path::PathBuf>,
+    /// Its name or id
+    pub(crate) container: String,
+}
+
+/// Flags of `commit`.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  atoll commit -m 'with the site' -c 'CMD [\"serve\"]' web site:1")]
+pub(crate) struct CommitArgs {
+    /// Who made it
+    #[arg(short, long, default_value = "")]
+    pub(crate) author: String,
+    /// An instruction of a Dockerfile that changes the image's configuration
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// A remark
+    #[arg(short, long, default_value = "")]
+    pub(crate) message: String,
+    /// Freeze the container meanwhile
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) pause: bool,
+    /// Its name or id
+    pub(crate) container: String,
+    /// What to call the image
+    pub(crate) name: Option<String>,
 }

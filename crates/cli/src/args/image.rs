@@ -13,6 +13,10 @@ pub(crate) enum ImageVerb {
     Push(PushArgs),
     /// Take in images from an archive
     Load(LoadArgs),
+    /// Write images to an archive
+    Save(SaveArgs),
+    /// Make an image of an archive of files
+    Import(ImportArgs),
     /// Give an image another name
     Tag(TagArgs),
     /// The steps that an image was made in
@@ -193,6 +197,45 @@ pub(crate) struct LoadArgs {
     /// No progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Of images of several platforms only this one, such as linux/arm64
+    #[arg(long, default_value = "")]
+    pub(crate) platform: String,
+}
+
+/// Flags of `save`.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  atoll save -o images.tar web:1 db\n  atoll save web:1 | gzip > web.tar.gz")]
+pub(crate) struct SaveArgs {
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<std::path::PathBuf>,
+    /// Of images of several platforms only this one, such as linux/arm64
+    #[arg(long, default_value = "")]
+    pub(crate) platform: String,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+/// Flags of `import`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll import rootfs.tar base:1\n  atoll export web | atoll import -c 'CMD [\"sh\"]' - web:flat"
+)]
+pub(crate) struct ImportArgs {
+    /// An instruction of a Dockerfile that changes the image's configuration
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub(crate) change: Vec<String>,
+    /// A remark
+    #[arg(short, long, default_value = "")]
+    pub(crate) message: String,
+    /// For which platform it is, such as linux/arm64
+    #[arg(long, default_value = "")]
+    pub(crate) platform: String,
+    /// The archive, or - for standard input
+    pub(crate) file: String,
+    /// What to call the image
+    pub(crate) name: Option<String>,
 }
 
 /// Flags of `tag`.

@@ -8,15 +8,15 @@ mod usage;
 pub(crate) mod values;
 
 pub(crate) use container::{
-    AttachArgs, ContainerCommand, ContainerVerb, ExecArgs, InspectArgs, KillArgs, LogsArgs, PsArgs, RemoveArgs,
-    RenameArgs, StartArgs, StopArgs, TargetsArgs,
+    AttachArgs, CommitArgs, ContainerCommand, ContainerVerb, CopyArgs, DiffArgs, ExecArgs, ExportArgs, InspectArgs,
+    KillArgs, LogsArgs, PsArgs, RemoveArgs, RenameArgs, StartArgs, StopArgs, TargetsArgs,
 };
 pub(crate) use create::{
     CreateArgs, DeviceArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, SharingArgs, TrustArgs,
 };
 pub(crate) use image::{
-    BootstrapArgs, HistoryArgs, ImageCommand, ImagePruneArgs, ImageVerb, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs,
-    PullArgs, PushArgs, RmiArgs, TagArgs, Variant,
+    BootstrapArgs, HistoryArgs, ImageCommand, ImagePruneArgs, ImageVerb, ImagesArgs, ImportArgs, LoadArgs, LoginArgs,
+    LogoutArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs, Variant,
 };
 pub(crate) use system::{
     DfArgs, EventsArgs, FormatArgs, SystemCommand, SystemVerb, VolumeCommand, VolumeCreateArgs, VolumeListArgs,

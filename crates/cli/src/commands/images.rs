@@ -5,6 +5,7 @@ use atoll_api::atoll::BootstrapRequest;
 use atoll_api::docker::{DeleteItem, ImagePruned, REGISTRY_AUTH, size};
 use atoll_client::{escape, with_query};
 use atoll_oci::Reference;
+use hyper::Method;
 
 use super::{Daemon, complain, say};
 use crate::args::{BootstrapArgs, ImagePruneArgs, LoadArgs, PullArgs, RmiArgs, TagArgs, Variant};
@@ -67,15 +68,16 @@ pub(crate) async fn get(daemon: &Daemon, image: &str, platform: Option<&str>, qu
 
 /// `load`.
 pub(crate) async fn load(daemon: Daemon, args: LoadArgs) -> Result<u8> {
+    let to = with_query("/images/load", &[("platform", &args.platform)]);
     let answer = match &args.input {
         Some(path) => {
             let file = tokio::fs::File::open(path).await.with_context(|| format!("reading {}", path.display()))?;
-            daemon.upload("/images/load", file).await?
+            daemon.upload(Method::POST, &to, file).await?
         }
         None if std::io::IsTerminal::is_terminal(&std::io::stdin()) => {
             bail!("nothing to load: name an archive with -i, or send one to standard input")
         }
-        None => daemon.upload("/images/load", tokio::io::stdin()).await?,
+        None => daemon.upload(Method::POST, &to, tokio::io::stdin()).await?,
     };
     for line in progress::follow(answer, args.quiet).await? {
         if let Some(text) = line.stream {

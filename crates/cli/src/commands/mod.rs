@@ -1,6 +1,8 @@
 //! What each command does: a request or a few, and what is printed of the answers.
 
+mod archives;
 mod containers;
+mod copy;
 mod exec;
 mod images;
 mod lists;
@@ -94,6 +96,10 @@ async fn container(daemon: Daemon, verb: ContainerVerb) -> Result<u8> {
         ContainerVerb::Stats(args) => usage::stats(daemon, args).await,
         ContainerVerb::Top(args) => usage::top(daemon, args).await,
         ContainerVerb::Update(args) => usage::update(daemon, args).await,
+        ContainerVerb::Cp(args) => copy::copy(daemon, args).await,
+        ContainerVerb::Diff(args) => archives::diff(daemon, args).await,
+        ContainerVerb::Export(args) => archives::export(daemon, args).await,
+        ContainerVerb::Commit(args) => archives::commit(daemon, args).await,
     }
 }
 
@@ -102,6 +108,8 @@ async fn image(daemon: Daemon, verb: ImageVerb) -> Result<u8> {
         ImageVerb::Pull(args) => images::pull(daemon, args).await,
         ImageVerb::Push(args) => registry::push(daemon, args).await,
         ImageVerb::Load(args) => images::load(daemon, args).await,
+        ImageVerb::Save(args) => archives::save(daemon, args).await,
+        ImageVerb::Import(args) => archives::import(daemon, args).await,
         ImageVerb::Tag(args) => images::tag(daemon, args).await,
         ImageVerb::History(args) => lists::history(daemon, args).await,
     }
