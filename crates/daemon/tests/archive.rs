@@ -116,66 +116,63 @@ fn files_are_copied_both_ways_in_every_state() {
     ok(&host, &["volume", "rm", "data"]);
 }
 
+/// A container that has made files and links, and a folder here with a file `tree/one`.
+fn with_files(host: &TempHost) -> PathBuf {
+    let script = "mkdir -p /srv/real; echo yes > /srv/real/file; ln -s real /srv/link; ln -s /srv/real/file /abs; \
+                  ln -s /nowhere /dangling; sleep 1000";
+    ok(host, &["run", "-d", "--name", "web", IMAGE, "sh", "-c", script]);
+    until("it has made its files", || run(host, &["exec", "web", "readlink", "/dangling"]).code == Some(0));
+    let here = beside(host, "here");
+    std::fs::create_dir(here.join("tree")).expect("made");
+    std::fs::write(here.join("tree/one"), "1").expect("written");
+    here
+}
+
 #[test]
 fn streams_and_links_are_copied_as_the_client_expects() {
     let Some(host) = host() else { return };
-    let here = beside(&host, "here");
+    let here = with_files(&host);
     let path = |name: &str| here.join(name).display().to_string();
-    ok(
-        &host,
-        &[
-            "run",
-            "-d",
-            "--name",
-            "web",
-            IMAGE,
-            "sh",
-            "-c",
-            "mkdir -p /srv/real; echo yes > /srv/real/file; ln -s real /srv/link; ln -s /srv/real/file /abs; ln -s /nowhere /dangling; sleep 1000",
-        ],
-    );
-    until("it has made its files", || {
-        run(&host, &["exec", "web", "ls", "/dangling"]).out.is_empty()
-            && run(&host, &["exec", "web", "readlink", "/dangling"]).code == Some(0)
-    });
-    // As a stream.
-    assert_eq!(
-        names(&bytes(docker(&host, &["cp", "web:/srv", "-"]))),
-        ["srv/", "srv/link", "srv/real/", "srv/real/file"]
-    );
-    assert_eq!(names(&bytes(docker(&host, &["cp", "web:/srv/.", "-"]))), ["./", "./link", "./real/", "./real/file"]);
-    assert_eq!(names(&bytes(docker(&host, &["cp", "web:/srv/link", "-"]))), ["link"]);
-    assert_eq!(names(&bytes(docker(&host, &["cp", "-L", "web:/srv/link", "-"]))), ["real/", "real/file"]);
+    // As a stream; with one, the client keeps the name of what a link leads to.
+    let check = |arguments: &[&str], expected: &[&str]| {
+        assert_eq!(names(&bytes(docker(&host, arguments))), expected, "{arguments:?}");
+    };
+    check(&["cp", "web:/srv", "-"], &["srv/", "srv/link", "srv/real/", "srv/real/file"]);
+    check(&["cp", "web:/srv/.", "-"], &["./", "./link", "./real/", "./real/file"]);
+    check(&["cp", "web:/srv/link", "-"], &["link"]);
+    check(&["cp", "-L", "web:/srv/link", "-"], &["real/", "real/file"]);
     // A link as a link, and what it leads to.
     ok(&host, &["cp", "web:/abs", &path("abs")]);
     assert_eq!(std::fs::read_link(here.join("abs")).expect("a link"), PathBuf::from("/srv/real/file"));
     ok(&host, &["cp", "-L", "web:/abs", &path("followed")]);
     assert_eq!(text(here.join("followed")), "yes\n");
     // Through a link, by a folder's content, into what a link leads to.
-    std::fs::create_dir(here.join("tree")).expect("made");
-    std::fs::write(here.join("tree/one"), "1").expect("written");
     ok(&host, &["cp", &path("tree/."), "web:/srv/link"]);
     assert_eq!(ok(&host, &["exec", "web", "cat", "/srv/real/one"]), "1");
     ok(&host, &["cp", &path("tree/one"), "web:/abs"]);
     assert_eq!(ok(&host, &["exec", "web", "sh", "-c", "cat /srv/real/file; readlink /abs"]), "1/srv/real/file");
-    // A stream in, packed as it likes.
+    refused(&host, &["cp", &path("tree"), "web:/abs"], "cannot copy directory");
+    refused(&host, &["cp", "web:/proc/version", &path("x")], "Could not find the file");
+    until("it is told", || {
+        let told =
+            ["events", "--since", "10m", "--until", "0s", "--filter", "container=web", "--format", "{{.Action}}"];
+        let told = ok(&host, &told);
+        told.contains("archive-path") && told.contains("extract-to-dir")
+    });
+}
+
+#[test]
+fn what_comes_in_is_packed_as_it_likes_and_belongs_to_whom_it_says() {
+    let Some(host) = host() else { return };
+    let here = with_files(&host);
+    let path = |name: &str| here.join(name).display().to_string();
     for (packer, flag) in [("gzip", "-z"), ("xz", "-J"), ("zstd", "--zstd"), ("bzip2", "-j")] {
-        if Command::new(packer)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_err()
-        {
+        if Command::new(packer).arg("--version").stdin(Stdio::null()).output().is_err() {
             continue;
         }
         std::fs::write(here.join("tree").join(packer), packer).expect("written");
-        let script = format!(
-            "tar {flag} -c -C {} {packer} | timeout 60 /usr/local/bin/docker -H {} cp - web:/srv",
-            path("tree"),
-            host.address()
-        );
+        let client = format!("timeout 60 /usr/local/bin/docker -H {}", host.address());
+        let script = format!("tar {flag} -c -C {} {packer} | {client} cp - web:/srv", path("tree"));
         let mut command = Command::new("sh");
         command.args(["-c", &script]);
         let ran = finish(command, "");
@@ -186,22 +183,12 @@ fn streams_and_links_are_copied_as_the_client_expects() {
             assert_eq!(ok(&host, &["exec", "web", "cat", &format!("/srv/{packer}")]), packer);
         }
     }
-    // Whose files they are.
-    if std::fs::metadata(&here).expect("there").uid() == 0 {
-        std::os::unix::fs::chown(here.join("tree/one"), Some(12), Some(34)).expect("owned");
-        ok(&host, &["cp", &path("tree/one"), "web:/srv/owned"]);
-        assert_eq!(ok(&host, &["exec", "web", "stat", "-c", "%u:%g", "/srv/owned"]), "12:34");
-        ok(&host, &["run", "-d", "--name", "user", "-u", "5:6", IMAGE, "sleep", "1000"]);
-        ok(&host, &["cp", "-a", &path("tree/one"), "user:/tmp/owned"]);
-        assert_eq!(ok(&host, &["exec", "user", "stat", "-c", "%u:%g", "/tmp/owned"]), "5:6");
-    }
-    refused(&host, &["cp", &path("tree"), "web:/abs"], "cannot copy a directory");
-    refused(&host, &["cp", "web:/proc/version", &path("x")], "Could not find the file");
-    let events = ok(
-        &host,
-        &["events", "--since", "10m", "--until", "0s", "--filter", "container=web", "--format", "{{.Action}}"],
-    );
-    assert!(events.contains("archive-path") && events.contains("extract-to-dir"), "{events}");
+    std::os::unix::fs::chown(here.join("tree/one"), Some(12), Some(34)).expect("owned");
+    ok(&host, &["cp", &path("tree/one"), "web:/srv/owned"]);
+    assert_eq!(ok(&host, &["exec", "web", "stat", "-c", "%u:%g", "/srv/owned"]), "12:34");
+    ok(&host, &["run", "-d", "--name", "user", "-u", "5:6", IMAGE, "sleep", "1000"]);
+    ok(&host, &["cp", "-a", &path("tree/one"), "user:/tmp/owned"]);
+    assert_eq!(ok(&host, &["exec", "user", "stat", "-c", "%u:%g", "/tmp/owned"]), "5:6");
 }
 
 #[test]
