@@ -8,6 +8,7 @@
 
 mod event;
 mod life;
+mod log;
 mod names;
 mod namespaces;
 mod port;
@@ -23,6 +24,7 @@ mod workload;
 
 pub use event::{Actor, Event, EventKind};
 pub use life::{Exit, Phase, Refused, Transition, next};
+pub use log::{BUFFER_BYTES, BadLog, Log, LogDriver, LogRules, expand_tag};
 pub use names::{ID_HEX_LENGTH, InvalidName, ShortId, WorkloadId, check_name, suggest_name};
 pub use namespaces::{Ipc, Namespaces, Share};
 pub use port::{PortBinding, Protocol};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use atoll_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Mount, Namespaces, PortBinding, Resources, Restart, Security, Timestamp, WorkloadId};
+use crate::{Log, Mount, Namespaces, PortBinding, Resources, Restart, Security, Timestamp, WorkloadId};
 
 /// Everything that was asked for. It does not change while the workload exists, but for its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,8 @@ pub struct Command {
     pub exposed_ports: Vec<String>,
     /// Which streams its maker attaches to: written back by `inspect`, used by no one else.
     pub attached: [bool; 3],
+    /// Where what it writes is kept.
+    pub log: Log,
 }
 
 impl Command {

@@ -1,5 +1,6 @@
 //! What a supervisor is told once: everything it needs to make one workload, and nothing about images or APIs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use atoll_model::Restart;
@@ -171,7 +172,7 @@ pub struct Size {
     pub columns: u16,
 }
 
-/// Where output is kept, in the format of [`crate::log`].
+/// Where output is kept, in a format of [`crate::log`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPlan {
     /// The folder of the log files; the daemon made it.
@@ -180,6 +181,60 @@ pub struct LogPlan {
     pub file_bytes: u64,
     /// Files that are kept, the current one included.
     pub files: u32,
+    /// How they are written.
+    #[serde(default)]
+    pub format: LogFormat,
+    /// Bytes that may wait to be written while the workload goes on, more are dropped and counted; none: it waits.
+    #[serde(default)]
+    pub buffer: Option<u64>,
+}
+
+/// How log files are written, and what they are called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// The records of [`crate::log`], in `log.0`.
+    #[default]
+    Records,
+    /// The lines of [`crate::log::json`].
+    Json {
+        /// The current file's name.
+        name: String,
+        /// What stands beside each line.
+        attributes: BTreeMap<String, String>,
+    },
+    /// Not at all: there is no file.
+    Nothing,
+}
+
+impl LogFormat {
+    /// The name of the file that is `age` rotations old; 0 is written to.
+    #[must_use]
+    pub fn file_name(&self, age: u32) -> String {
+        match self {
+            Self::Json { name, .. } if age == 0 => name.clone(),
+            Self::Json { name, .. } => format!("{name}.{age}"),
+            Self::Records | Self::Nothing => format!("log.{age}"),
+        }
+    }
+
+    /// The same, once it was compressed.
+    #[must_use]
+    pub fn packed_name(&self, age: u32) -> String {
+        format!("{}.gz", self.file_name(age))
+    }
+
+    /// Of which age a file of this name is, compressed or not.
+    #[must_use]
+    pub fn age(&self, name: &str) -> Option<u32> {
+        let plain = name.strip_suffix(".gz").unwrap_or(name);
+        let age = match self {
+            Self::Json { name, .. } if plain == name => Some(0),
+            Self::Json { name, .. } => plain.strip_prefix(name.as_str())?.strip_prefix('.')?.parse().ok(),
+            Self::Records | Self::Nothing => plain.strip_prefix("log.")?.parse().ok(),
+        };
+        age.filter(|age| self.file_name(*age) == plain)
+    }
 }
 
 impl LogPlan {
@@ -187,4 +242,32 @@ impl LogPlan {
     pub const FILE_BYTES: u64 = 10 << 20;
     /// Files unless configured.
     pub const FILES: u32 = 3;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_names_and_names_have_ages() {
+        let json = LogFormat::Json { name: "ab-json.log".to_owned(), attributes: BTreeMap::new() };
+        let check = |format: &LogFormat, age: u32, name: &str| {
+            assert_eq!((format.file_name(age).as_str(), format.age(name)), (name, Some(age)));
+            assert_eq!(format.age(&format.packed_name(age)), Some(age));
+        };
+        check(&LogFormat::Records, 0, "log.0");
+        check(&LogFormat::Records, 12, "log.12");
+        check(&json, 0, "ab-json.log");
+        check(&json, 3, "ab-json.log.3");
+        for name in ["log.", "log.01", "log.new", "log.-1", "hosts", "log.1.gz.new"] {
+            assert_eq!(LogFormat::Records.age(name), None, "{name}");
+        }
+        assert_eq!(json.age("ab-json.log.0"), None);
+    }
+
+    #[test]
+    fn plans_of_earlier_daemons_are_read() {
+        let plan: LogPlan = serde_json::from_str(r#"{"folder": "/l", "file_bytes": 1, "files": 2}"#).expect("a plan");
+        assert_eq!((plan.format, plan.buffer), (LogFormat::Records, None));
+    }
 }

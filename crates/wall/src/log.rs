@@ -1,4 +1,4 @@
-//! The format of log files: what a workload wrote, when, and to which stream.
+//! The formats of log files: what a workload wrote, when, and to which stream. This is our own; [`json`] is Docker's.
 //!
 //! The current file is `log.0`; on rotation `log.N` becomes `log.N+1` and the oldest goes. A file is a
 //! [`FILE_HEADER`]-byte header (magic, version, sequence number of the file) and records after it:
@@ -11,6 +11,8 @@
 //! (`--tail`). One writer appends each record with a single `write`; a record that is cut off (the disk was full, or
 //! the host died) is the end of the file for a reader, and a writer that finds one truncates it before it appends.
 //! A record holds at most one line with its line feed; longer lines, and output without one, are [`PARTIAL`] records.
+
+pub mod json;
 
 use atoll_model::Timestamp;
 
@@ -27,12 +29,6 @@ pub const PARTIAL: u8 = 1;
 
 const MAGIC: [u8; 4] = *b"ALOG";
 const VERSION: u32 = 1;
-
-/// The name of the file that is `age` rotations old; 0 is written to.
-#[must_use]
-pub fn file_name(age: u32) -> String {
-    format!("log.{age}")
-}
 
 /// Which stream a record came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +56,9 @@ pub struct Record<'a> {
 /// Why bytes are no log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Corrupt {
+    /// A line that is none of a log in JSON.
+    #[error("damaged line")]
+    Line,
     /// Not the header of a log file, or one of a later version.
     #[error("not a log file of a version that this program reads")]
     Header,
