@@ -73,6 +73,8 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     place(&args.place, host)?;
     sharing(&args.sharing, host);
     devices(&args.devices, host)?;
+    host.log_config.kind = args.place.log.log_driver.clone().unwrap_or_default();
+    host.log_config.config = args.place.log.log_opt.iter().map(|text| values::label(text)).collect();
     for text in &args.place.publish {
         for (port, place) in values::publish(text)? {
             request.exposed_ports.insert(port.clone(), serde_json::json!({}));

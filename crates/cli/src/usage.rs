@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::FAILED;
 
 /// Flags that Docker has and Atoll does not have yet: a user is told that, not that they do not exist.
-const NOT_YET: [&str; 64] = [
+const NOT_YET: [&str; 62] = [
     "--add-host",
     "--all-tags",
     "--annotation",
@@ -49,8 +49,6 @@ const NOT_YET: [&str; 64] = [
     "--kernel-memory",
     "--link",
     "--link-local-ip",
-    "--log-driver",
-    "--log-opt",
     "--mac-address",
     "--memory-swappiness",
     "--network-alias",

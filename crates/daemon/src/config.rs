@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use atoll_engine::{LogLimits, Registries, Settings};
+use atoll_engine::{LogSettings, Registries, Settings};
+use atoll_model::Log;
 use clap::Parser;
 use serde::Deserialize;
 
@@ -72,7 +73,7 @@ pub(crate) struct Config {
     pub(crate) run: PathBuf,
     host: Option<String>,
     cgroup_parent: Option<String>,
-    log: LogLimits,
+    log: LogSettings,
     registries: Registries,
     /// Whether an ordinary user runs the daemon.
     rootless: bool,
@@ -99,7 +100,7 @@ struct File {
     run: Option<PathBuf>,
     host: Option<String>,
     cgroup_parent: Option<String>,
-    log: Log,
+    log: LogTable,
     registry: Registry,
     tcp: TcpFile,
     audit: AuditFile,
@@ -140,7 +141,9 @@ struct Registry {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Log {
+struct LogTable {
+    driver: Option<String>,
+    options: BTreeMap<String, String>,
     file_bytes: Option<u64>,
     files: Option<u32>,
 }
@@ -174,7 +177,7 @@ impl Config {
             run: self.run.clone(),
             shim: own.with_file_name(SHIM),
             cgroup_parent: self.cgroup_parent.clone(),
-            log: self.log,
+            log: self.log.clone(),
             registries: self.registries.clone(),
             rootless: self.rootless,
         })
@@ -184,14 +187,7 @@ impl Config {
 fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
     let (root, run) = default_folders(caller);
     let (host, tcp) = listeners(arguments, file.host, file.tcp)?;
-    let defaults = LogLimits::default();
-    let log = LogLimits {
-        file_bytes: file.log.file_bytes.unwrap_or(defaults.file_bytes),
-        files: file.log.files.unwrap_or(defaults.files),
-    };
-    if log.files == 0 || log.file_bytes < 64 << 10 {
-        bail!("log.files must be at least 1, log.file_bytes at least 65536");
-    }
+    let log = log_settings(file.log)?;
     if let Some(wrong) = file.registry.mirrors.values().flatten().find(|mirror| mirror.contains('/')) {
         bail!("registry.mirrors: {wrong:?} must be HOST or HOST:PORT");
     }
@@ -278,6 +274,18 @@ fn metrics_address(address: Option<SocketAddr>) -> Result<Option<SocketAddr>> {
     }
 }
 
+fn log_settings(table: LogTable) -> Result<LogSettings> {
+    let defaults = LogSettings::default();
+    let file_bytes = table.file_bytes.unwrap_or(defaults.file_bytes);
+    let files = table.files.unwrap_or(defaults.files);
+    if files == 0 || file_bytes < 64 << 10 {
+        bail!("log.files must be at least 1, log.file_bytes at least 65536");
+    }
+    let driver = table.driver.map(|name| name.parse()).transpose().context("log.driver")?;
+    let default = Log { driver, options: table.options }.settle(&Log::default()).context("log.options")?;
+    Ok(LogSettings { default, file_bytes, files })
+}
+
 fn read(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("in {}", path.display()))
@@ -324,7 +332,9 @@ mod tests {
         let file = "root = '/a'\nrun = '/b'\n[log]\nfiles = 5";
         let config = load(file, &["--run", "/c"]).expect("valid");
         assert_eq!((config.root, config.run.clone()), (PathBuf::from("/a"), PathBuf::from("/c")));
-        assert_eq!(config.log.files, 5);
+        assert_eq!((config.log.files, config.log.default.driver().name()), (5, "local"));
+        let config = load("[log]\ndriver = 'json-file'\noptions = { max-size = '1m' }", &[]).expect("valid");
+        assert_eq!((config.log.default.driver().name(), &*config.log.default.options["max-size"]), ("json-file", "1m"));
         let config = load(file, &["--run", "/c"]).expect("valid");
         assert_eq!(config.socket(), PathBuf::from("/c/atoll.sock"));
         let config = load("", &["--host", "unix:///x.sock"]).expect("valid");
@@ -336,6 +346,8 @@ mod tests {
         let refused = |text: &str, line: &[&str]| format!("{:#}", load(text, line).expect_err("nonsense"));
         assert!(refused("colour = 'red'", &[]).contains("colour"));
         assert!(refused("[log]\nfiles = 0", &[]).contains("log.files"));
+        assert!(refused("[log]\ndriver = 'paper'", &[]).contains("paper"));
+        assert!(refused("[log.options]\nlabels = 'a'", &[]).contains("'labels' for log driver local"));
         assert!(refused("[registry.mirrors]\n'docker.io' = ['https://m/']", &[]).contains("https://m/"));
         assert!(refused("", &["--host", "http://x"]).contains("http://x"));
         assert!(refused("", &["--host", "tcp://nowhere"]).contains("tcp://nowhere"));

@@ -60,6 +60,20 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
         }
         ("start", _) => own(&[&["create", "--name", "web", IMAGE, "sleep", "1000"], &["start", "web"]]),
         ("exit", _) => own(&[&["run", "-d", "--name", "web", IMAGE, "sh", "-c", "exit 5"]]),
+        // Enough for several files; the daemon compresses what is closed a while later.
+        ("log", _) => own(&[&[
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--log-opt",
+            "max-size=2k",
+            "--log-opt",
+            "max-file=9",
+            IMAGE,
+            "seq",
+            "500",
+        ]]),
         ("remove", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["rm", "web"]]),
         ("update", _) => own(&[&["create", "--name", "web", IMAGE, "true"], &["update", "--memory", "64m", "web"]]),
         ("tag", "tag.before-dangling") => own(&[&["tag", IMAGE, OTHER]]),
@@ -125,6 +139,10 @@ fn check(host: &mut TempHost, registry: &Registry, point: &str) -> bool {
             "running",
             "{point}: it is not left frozen"
         );
+    }
+    if point.starts_with("log.") {
+        let text: String = (1..=500).map(|number| format!("{number}\n")).collect();
+        assert_eq!(host.ok(&["logs", "web"]), text.trim(), "{point}");
     }
     for id in containers(host) {
         host.ok(&["inspect", &id]);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use atoll_model::{Timestamp, WorkloadId};
+use atoll_model::{Log, Timestamp, WorkloadId};
 use atoll_store::Store;
 
 use crate::db::Db;
@@ -91,6 +91,7 @@ impl Engine {
         };
         let engine = Self { shared: Arc::new(shared) };
         engine.recover().await?;
+        engine.keep_packing();
         Ok(engine)
     }
 
@@ -104,6 +105,12 @@ impl Engine {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// Where output is kept of workloads that do not say so themselves.
+    #[must_use]
+    pub fn default_log(&self) -> &Log {
+        &self.shared.settings.log.default
     }
 
     /// What the owner of this host should know of it: sentences.

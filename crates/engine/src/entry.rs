@@ -69,8 +69,8 @@ pub struct WorkloadView {
     pub endpoint: Option<Endpoint>,
     /// Exec sessions that exist.
     pub execs: Vec<String>,
-    /// The folder of its log files.
-    pub log: PathBuf,
+    /// The file of its log that programs other than Atoll read.
+    pub log: Option<PathBuf>,
 }
 
 /// What a caller waits for.

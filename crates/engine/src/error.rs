@@ -1,6 +1,6 @@
 //! Why the engine could not do what it was asked.
 
-use atoll_model::{InvalidName, Refused};
+use atoll_model::{BadLog, InvalidName, Refused};
 use atoll_oci::reference::ReferenceError;
 
 use crate::runtime;
@@ -173,6 +173,15 @@ impl Error {
 impl From<InvalidName> for Error {
     fn from(error: InvalidName) -> Self {
         Self::Invalid(error.to_string())
+    }
+}
+
+impl From<BadLog> for Error {
+    fn from(error: BadLog) -> Self {
+        match error {
+            BadLog::Pattern(_) => Self::Unsupported(error.to_string()),
+            _ => Self::Invalid(error.to_string()),
+        }
     }
 }
 

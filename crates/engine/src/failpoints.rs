@@ -3,7 +3,7 @@
 //! One table, so that a test can go through all of them; a unit test holds it against the sources.
 
 /// Every point of this crate, sorted.
-pub const FAILPOINTS: [&str; 34] = [
+pub const FAILPOINTS: [&str; 36] = [
     "bootstrap.before-name",
     "commit.after-image",
     "commit.after-layer",
@@ -19,6 +19,8 @@ pub const FAILPOINTS: [&str; 34] = [
     "import.after-layer",
     "load.after-import",
     "load.after-lease",
+    "log.after-publish",
+    "log.before-publish",
     "pull.after-layers",
     "pull.after-name",
     "push.before-link",

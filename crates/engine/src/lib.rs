@@ -69,7 +69,7 @@ pub use pull::{PullRequest, PulledImage};
 pub use push::{PushRequest, PushedImage};
 pub use recover::live_processes;
 pub use runtime::{Chunk, ProcessRecord, Size, Stream};
-pub use settings::{LogLimits, Settings};
+pub use settings::{LogSettings, Settings};
 pub use top::Processes;
 pub use usage::Usage;
 pub use volume::VolumeView;

@@ -9,7 +9,7 @@ use atoll_store::{RootFs, failpoint};
 use crate::db::{Change, LastRun, When};
 use crate::entry::Entry;
 use crate::network::Place;
-use crate::runtime::{self, Driver, Event, Handle, LogPlan, Plan, Size, Streams, Target};
+use crate::runtime::{self, Driver, Event, Handle, Plan, Size, Streams, Target};
 use crate::{Engine, Error, host};
 
 /// How long the end of a workload that was sent SIGKILL may take before the caller is told: it may hang in the kernel.
@@ -82,7 +82,6 @@ impl Engine {
             let run = engine.run_folder(&entry.id);
             host::make_folder(&folder)?;
             host::make_folder(&run)?;
-            let limits = engine.shared.settings.log;
             let place = engine.connect(&workload, &run)?;
             let (network, endpoint, helper) = match place {
                 Some(Place { namespace, endpoint, helper }) => (Some(namespace), Some(endpoint), helper),
@@ -99,7 +98,7 @@ impl Engine {
                     stdin: workload.command.stdin != Stdin::Closed,
                     stdin_once: workload.command.stdin == Stdin::Once,
                 },
-                log: LogPlan { folder, file_bytes: limits.file_bytes, files: limits.files },
+                log: crate::log::plan(&workload, folder, &engine.shared.settings.log)?,
                 restarts: entry.standing.borrow().restarts,
                 run,
                 workload,

@@ -1,17 +1,22 @@
 //! What workloads wrote, from their log files, with what they go on to write.
 
+mod pack;
+mod plan;
+
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use atoll_model::{Phase, Timestamp};
 use rustix::fs::inotify;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use crate::entry::Standing;
-use crate::runtime::Stream;
-use crate::runtime::log::{LogRecord, Reader};
-use crate::{Engine, Error};
+use crate::entry::{Entry, Standing};
+use crate::runtime::log::{LogRecord, Reader, Tail};
+use crate::runtime::{LogFormat, Stream};
+use crate::{Engine, Error, host};
+
+pub(crate) use plan::{format, plan};
 
 /// Bytes of file system events taken at a time: what they say does not matter, only that there are some.
 const EVENTS: usize = 4096;
@@ -27,7 +32,7 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
     /// Nothing newer.
     pub until: Option<Timestamp>,
-    /// Only this many lines of what is there.
+    /// Only this many lines of what is there, of the streams that are wanted; of those, the ones that are not too old or new.
     pub tail: Option<usize>,
     /// Go on with what is written until the workload ends.
     pub follow: bool,
@@ -42,6 +47,8 @@ pub struct LogStream {
     reader: Reader,
     query: LogQuery,
     follow: Option<Follow>,
+    /// Whether what comes is too new.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -55,20 +62,45 @@ impl Engine {
     ///
     /// # Errors
     /// When there is no such workload, or its log cannot be read.
-    pub fn logs(&self, name: &str, query: LogQuery) -> Result<LogStream, Error> {
+    pub async fn logs(&self, name: &str, query: LogQuery) -> Result<LogStream, Error> {
         let entry = self.find(name)?;
+        let format = format(&entry.workload())?;
+        if format == LogFormat::Nothing {
+            return Err(Error::Unsupported("configured logging driver does not support reading".to_owned()));
+        }
         let folder = self.folder(&entry.id);
-        let failed = || Error::host(format!("reading the log in {}", folder.display()));
-        // The watch comes first: what is written after it was set wakes the follower.
-        let follow = if query.follow {
-            let changes = watch_folder(&folder).map_err(failed())?;
-            Some(Follow { changes, standing: entry.standing.subscribe() })
-        } else {
-            None
+        let failed = Error::host(format!("reading the log in {}", folder.display()));
+        let LogQuery { stdout, stderr, .. } = query;
+        let tail = query.tail.map(|lines| Tail { lines, stdout, stderr });
+        let opened = host::blocking(move || {
+            // The watch comes first: what is written after it was set wakes the follower.
+            let changes = if query.follow { Some(watch_folder(&folder)?) } else { None };
+            Ok((changes, Reader::open(&folder, &format, tail)?))
+        });
+        let (changes, reader) = opened.await.map_err(failed)?;
+        let follow = |changes| -> std::io::Result<Follow> {
+            Ok(Follow { changes: register(changes)?, standing: entry.standing.subscribe() })
         };
-        let reader = Reader::open(&folder, query.tail).map_err(failed())?;
-        Ok(LogStream { reader, query, follow })
+        let follow = changes.map(follow).transpose().map_err(Error::host("watching a log"))?;
+        Ok(LogStream { reader, query, follow, over: false })
     }
+
+    /// The file of a workload's log that programs other than Atoll read, if it has such.
+    pub(crate) fn log_file(&self, entry: &Entry) -> Option<PathBuf> {
+        match format(&entry.workload()) {
+            Ok(format @ LogFormat::Json { .. }) => Some(self.folder(&entry.id).join(format.file_name(0))),
+            _ => None,
+        }
+    }
+}
+
+/// What a look at a log gives.
+enum Step {
+    Line(LogLine),
+    /// Nothing more for now.
+    Wait,
+    End,
+    Failed(std::io::Error),
 }
 
 impl LogStream {
@@ -78,17 +110,38 @@ impl LogStream {
     /// When a file cannot be read or is damaged.
     pub async fn next(&mut self) -> Option<Result<LogLine, Error>> {
         loop {
+            match self.step() {
+                Step::Line(line) => return Some(Ok(line)),
+                Step::Wait => self.follow.as_mut()?.changed().await,
+                Step::End => return None,
+                Step::Failed(error) => return Some(Err(Error::host("reading a log")(error))),
+            }
+        }
+    }
+
+    /// The next line, if it is there already.
+    pub fn ready(&mut self) -> Option<LogLine> {
+        match self.step() {
+            Step::Line(line) => Some(line),
+            // Asked again, it is the same.
+            Step::Wait | Step::End | Step::Failed(_) => None,
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        while !self.over {
             // Asked before reading: what was written before the end is read before the stream ends.
             let over = self.follow.as_ref().is_none_or(|follow| ended(&follow.standing.borrow()));
             match self.reader.next_record() {
-                Ok(Some(line)) if self.query.until.is_some_and(|until| line.at > until) => return None,
-                Ok(Some(line)) if self.wants(&line) => return Some(Ok(line)),
+                Ok(Some(line)) if self.query.until.is_some_and(|until| line.at > until) => self.over = true,
+                Ok(Some(line)) if self.wants(&line) => return Step::Line(line),
                 Ok(Some(_)) => {}
-                Ok(None) if over => return None,
-                Ok(None) => self.follow.as_mut()?.changed().await,
-                Err(error) => return Some(Err(Error::host("reading a log")(error))),
+                Ok(None) if over => return Step::End,
+                Ok(None) => return Step::Wait,
+                Err(error) => return Step::Failed(error),
             }
         }
+        Step::End
     }
 
     fn wants(&self, line: &LogLine) -> bool {
@@ -120,9 +173,13 @@ fn ended(standing: &Standing) -> bool {
 }
 
 #[allow(deprecated, reason = "its replacement is an unsafe function; an owned descriptor is all that it asks for")]
-fn watch_folder(folder: &Path) -> std::io::Result<AsyncFd<OwnedFd>> {
+fn register(changes: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::new(changes)
+}
+
+fn watch_folder(folder: &Path) -> std::io::Result<OwnedFd> {
     use inotify::{CreateFlags, WatchFlags};
     let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
     inotify::add_watch(&changes, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-    AsyncFd::new(changes)
+    Ok(changes)
 }

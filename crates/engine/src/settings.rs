@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use atoll_model::Log;
 use atoll_registry::Registries;
+
+use crate::runtime::LogPlan;
 
 /// Where an engine keeps things and what it starts.
 #[derive(Clone, Debug)]
@@ -15,8 +18,8 @@ pub struct Settings {
     pub shim: PathBuf,
     /// The cgroup below which workloads get theirs; none is one of ours, chosen when the root is first used.
     pub cgroup_parent: Option<String>,
-    /// How much of each workload's output is kept.
-    pub log: LogLimits,
+    /// Where workloads' output is kept that name no place, and how much of it.
+    pub log: LogSettings,
     /// How registries are spoken to.
     pub registries: Registries,
     /// Whether an ordinary user runs the engine, as root of a user namespace: its networks and control groups are those that
@@ -24,17 +27,19 @@ pub struct Settings {
     pub rootless: bool,
 }
 
-/// How much of each workload's output is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogLimits {
+/// Where workloads' output is kept, unless they say so themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// For those that name no driver; its options for those that name the same one.
+    pub default: Log,
     /// Bytes in one file.
     pub file_bytes: u64,
     /// Files, the current one included.
     pub files: u32,
 }
 
-impl Default for LogLimits {
+impl Default for LogSettings {
     fn default() -> Self {
-        Self { file_bytes: crate::runtime::LogPlan::FILE_BYTES, files: crate::runtime::LogPlan::FILES }
+        Self { default: Log::default(), file_bytes: LogPlan::FILE_BYTES, files: LogPlan::FILES }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use atoll_model::{Command, Draft, ImageRef, Isolation, Workload, WorkloadId};
 use atoll_oci::Digest;
 
-use crate::runtime::log::Reader;
-use crate::runtime::{Driver, Event, LogPlan, Plan, ResolvedMount, Streams};
+use crate::runtime::log::{Reader, Tail};
+use crate::runtime::{Driver, Event, LogFormat, Plan, ResolvedMount, Streams};
 use crate::{Engine, Error, host};
 
 /// Lines of a failed step's output that its error shows.
@@ -57,18 +57,18 @@ impl Engine {
         host::make_folder(&run)?;
         let root = self.shared.store.create_root(id.as_str(), &step.layers)?;
         let ran = Ran { engine: self.clone(), id: id.clone(), upper: root.upper.clone() };
-        let limits = self.shared.settings.log;
+        let workload = throwaway(id, step.command, step.layers)?;
         let plan = Plan {
-            workload: Arc::new(throwaway(id, step.command, step.layers)?),
             root: crate::mounts::overlay(root, true)?,
             mounts: step.mounts,
             network: None,
             helper: None,
             joins: Vec::new(),
             streams: Streams { terminal: None, stdin: false, stdin_once: false },
-            log: LogPlan { folder: folder.clone(), file_bytes: limits.file_bytes, files: limits.files },
+            log: crate::log::plan(&workload, folder.clone(), &self.shared.settings.log)?,
             restarts: 0,
             run,
+            workload: Arc::new(workload),
         };
         let handle = self.shared.driver.create(plan).await?;
         let mut events = handle.events();
@@ -110,7 +110,8 @@ fn throwaway(id: WorkloadId, command: Command, layers: Vec<Digest>) -> Result<Wo
 
 fn last_lines(folder: &std::path::Path) -> String {
     let mut text = String::new();
-    if let Ok(mut reader) = Reader::open(folder, Some(SHOWN)) {
+    let tail = Tail { lines: SHOWN, stdout: true, stderr: true };
+    if let Ok(mut reader) = Reader::open(folder, &LogFormat::Records, Some(tail)) {
         while let Ok(Some(record)) = reader.next_record() {
             text.push_str(&String::from_utf8_lossy(&record.bytes));
         }

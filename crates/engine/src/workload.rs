@@ -32,6 +32,7 @@ impl Engine {
     /// When the image is not here, the name is taken, or the draft contradicts itself.
     pub async fn create(&self, mut draft: Draft) -> Result<Created, Error> {
         self.resolve_others(&mut draft)?;
+        draft.command.log = draft.command.log.settle(&self.shared.settings.log.default)?;
         let image = self.image(&draft.image).await?;
         let id = host::new_id()?;
         let name = match &draft.name {
@@ -226,7 +227,7 @@ impl Engine {
             restarts: standing.restarts,
             endpoint: self.endpoint(&entry.id),
             execs: entry.execs(|execs| execs.keys().cloned().collect()),
-            log: self.folder(&entry.id),
+            log: self.log_file(entry),
         }
     }
 }

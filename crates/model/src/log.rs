@@ -17,7 +17,16 @@ const FILES: [&str; 3] = ["max-size", "max-file", "compress"];
 const ATTRIBUTES: [&str; 3] = ["labels", "env", "tag"];
 /// What a tag may name.
 const TAG_FIELDS: [&str; 10] = [
-    "ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "DaemonName", "Command", "ContainerID", "ContainerName",
+    "ID",
+    "FullID",
+    "Name",
+    "ImageID",
+    "ImageFullID",
+    "ImageName",
+    "DaemonName",
+    "Command",
+    "ContainerID",
+    "ContainerName",
 ];
 
 /// What keeps a workload's output.
@@ -120,9 +129,7 @@ impl LogDriver {
         match self {
             Self::None => false,
             Self::Local => COMMON.contains(&option) || FILES.contains(&option),
-            Self::JsonFile => {
-                COMMON.contains(&option) || FILES.contains(&option) || ATTRIBUTES.contains(&option)
-            }
+            Self::JsonFile => COMMON.contains(&option) || FILES.contains(&option) || ATTRIBUTES.contains(&option),
         }
     }
 }
@@ -184,8 +191,14 @@ impl Log {
         if compress == Some(true) && files == Some(1) {
             return Err(BadLog::Compress);
         }
-        let default = driver == LogDriver::Local && files != Some(1);
-        Ok(LogRules { file_bytes: self.file_bytes()?, files, compress: compress.unwrap_or(default), buffer: self.buffer()? })
+        // Not where nobody chose: supervisors of versions that had no choice would leave compressed files behind.
+        let default = self.driver == Some(LogDriver::Local) && files != Some(1);
+        Ok(LogRules {
+            file_bytes: self.file_bytes()?,
+            files,
+            compress: compress.unwrap_or(default),
+            buffer: self.buffer()?,
+        })
     }
 
     fn file_bytes(&self) -> Result<Option<u64>, BadLog> {
@@ -304,6 +317,7 @@ mod tests {
         let small = [("mode", "non-blocking"), ("max-buffer-size", "4k")];
         check(LogDriver::Local, &small, LogRules { buffer: Some(4096), ..local });
         check(LogDriver::None, &[], LogRules::default());
+        assert_eq!(Log::default().rules(), Ok(LogRules::default()));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub mod spec;
 mod stream;
 
 pub use atoll_sys::cgroup::Support;
-pub use atoll_wall::launch::{Join, Joined, LogPlan, NetworkHelper, Root, Size, Streams};
+pub use atoll_wall::launch::{Join, Joined, LogFormat, LogPlan, NetworkHelper, Root, Size, Streams};
 pub use atoll_wall::log::Stream;
 pub use atoll_wall::message::{Attach, Event, State, Target};
 pub use atoll_wall::record::{Ended, ProcessRecord};

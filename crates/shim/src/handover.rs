@@ -69,15 +69,24 @@ impl ClientState {
     };
 }
 
-/// The log file as the launching stage left it.
+/// The log as it was left: a file's size and number mean nothing where another process writes it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LogState {
     pub(crate) plan: LogPlan,
     /// Bytes of whole records, header included.
     pub(crate) size: u64,
     pub(crate) sequence: u64,
-    /// Bytes of output that did not fit on the disk since the last record that did.
+    /// Bytes of records that did not fit since the last one that did.
     pub(crate) dropped: u64,
+    /// What another process is still to get.
+    pub(crate) waiting: Vec<u8>,
+}
+
+impl LogState {
+    /// Of a log that has nothing yet.
+    pub(crate) const fn new(plan: LogPlan) -> Self {
+        Self { plan, size: 0, sequence: 0, dropped: 0, waiting: Vec::new() }
+    }
 }
 
 /// The descriptors.

@@ -4,6 +4,7 @@
 //!   launch ── makes the workload, answers "created" ── execve of itself ──► monitor ── until the workload has ended
 //!                                                                             ▲ │
 //!                                                                             └─┘ execve of itself, for each restart
+//!   log    ── writes the log of a workload that must not wait for the disk
 //!   init   ── first process inside a workload that asked for one: starts its program, reaps, passes signals on
 //! ```
 //!
@@ -53,6 +54,10 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some("monitor") => {
             let state = arguments.get(3).and_then(|number| number.parse().ok()).context("no state was handed over")?;
             monitor::run(handover::take(state)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some("log") => {
+            logfile::run_writer()?;
             Ok(ExitCode::SUCCESS)
         }
         Some("init") => init::run(&arguments[2..]),

@@ -57,7 +57,7 @@ pub(super) fn bench() -> Result<Table> {
 }
 
 /// The supervisors of a daemon's run folder.
-fn shims(run: &Path) -> Result<Vec<u32>> {
+pub(super) fn shims(run: &Path) -> Result<Vec<u32>> {
     let mut pids = Vec::new();
     for entry in std::fs::read_dir(run.join("w"))? {
         let record = std::fs::read(entry?.path().join("shim.json"))?;
@@ -68,7 +68,7 @@ fn shims(run: &Path) -> Result<Vec<u32>> {
 }
 
 /// A number of `/proc/PID/FILE`.
-fn field(pid: u32, file: &str, name: &str) -> Result<f64> {
+pub(super) fn field(pid: u32, file: &str, name: &str) -> Result<f64> {
     let path = format!("/proc/{pid}/{file}");
     let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("{name} of {path}"))?;

@@ -5,6 +5,7 @@
 //! root; a peer that is not installed is left out and named.
 
 mod load;
+mod logs;
 mod measure;
 mod memory;
 mod peers;
@@ -20,7 +21,7 @@ use measure::Table;
 use registry::Direction;
 
 /// What can be measured.
-const ALL: [&str; 9] = ["run", "runtime", "exec", "trace", "peak", "memory", "load", "push", "pull"];
+const ALL: [&str; 10] = ["run", "runtime", "exec", "trace", "peak", "logs", "memory", "load", "push", "pull"];
 
 /// Runs the benchmarks named, or all, each for so many rounds.
 pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
@@ -38,6 +39,9 @@ pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
     }
     for name in ["runtime", "exec", "trace", "peak"].into_iter().filter(|name| wanted(name)) {
         print(&runtime::bench(name, rounds)?);
+    }
+    if wanted("logs") {
+        print(&logs::bench(rounds.div_ceil(5))?);
     }
     if wanted("memory") {
         print(&memory::bench()?);

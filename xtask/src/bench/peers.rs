@@ -63,8 +63,16 @@ impl Dockerd {
         Ok(Some(dockerd))
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn client(&self, args: &[&str]) -> Command {
-        docker(&self.folder.path().join("sock"), args)
+        docker(&self.socket(), args)
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path().join("sock")
     }
 }
 

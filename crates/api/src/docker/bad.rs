@@ -1,5 +1,6 @@
 //! Why a request is refused before anybody is asked, and how JSON of clients is read.
 
+use atoll_model::BadLog;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +30,9 @@ pub enum BadRequest {
     /// Options that contradict each other, in Docker's words.
     #[error("{0}")]
     Contradiction(String),
+    /// A log that there is not.
+    #[error("{0}")]
+    Log(#[from] BadLog),
     /// A version of the API that is not spoken.
     #[error("{0}")]
     Version(String),

@@ -66,6 +66,7 @@ pub struct HostConfig {
     pub port_bindings: BTreeMap<String, Vec<PortMap>>,
     pub auto_remove: bool,
     pub restart_policy: RestartPolicy,
+    pub log_config: LogConfig,
     pub cap_add: Vec<String>,
     pub cap_drop: Vec<String>,
     pub privileged: bool,
@@ -113,6 +114,15 @@ pub struct HostConfig {
     pub readonly_paths: Option<Vec<String>>,
     #[serde(flatten)]
     pub rest: BTreeMap<String, Value>,
+}
+
+/// `HostConfig.LogConfig`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LogConfig {
+    #[serde(rename = "Type")]
+    pub kind: String,
+    pub config: BTreeMap<String, String>,
 }
 
 /// One of `HostConfig.Mounts`.

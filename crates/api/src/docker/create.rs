@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Network, Stdin, check_name};
+use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Log, Network, Stdin, check_name};
 use serde_json::{Value, json};
 
 use super::bad::{BadRequest, parse};
-use super::config::{CreateRequest, HostConfig, StrSlice};
+use super::config::{CreateRequest, HostConfig, LogConfig, StrSlice};
 use super::limits::{self, positive};
 use super::restart::restart;
 use super::{mounts, namespaces, ports, refuse, security};
@@ -101,7 +101,14 @@ fn command(request: CreateRequest, entrypoint: Vec<String>) -> Result<Command, B
         stdin,
         exposed_ports: request.exposed_ports.into_keys().collect::<BTreeSet<_>>().into_iter().collect(),
         attached: [request.attach_stdin, request.attach_stdout, request.attach_stderr],
+        log: log(request.host_config.log_config)?,
     })
+}
+
+/// Where output is kept; what its options mean is seen where the host's default is known.
+fn log(asked: LogConfig) -> Result<Log, BadRequest> {
+    let driver = if asked.kind.is_empty() { None } else { Some(asked.kind.parse()?) };
+    Ok(Log { driver, options: asked.config })
 }
 
 /// The entry point, and whether it takes the image's place: `[""]` is the way to say "none".

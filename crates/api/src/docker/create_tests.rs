@@ -1,6 +1,6 @@
 //! What requests come to, and what is refused.
 
-use atoll_model::{Network, Stdin};
+use atoll_model::{LogDriver, Network, Stdin};
 use serde_json::{Value, json};
 
 use super::{BadRequest, parse_create};
@@ -171,4 +171,17 @@ fn hostile_bodies_are_errors() {
         assert!(parse_create(bad.as_bytes()).is_err(), "{bad}");
     }
     assert!(parse_create("[".repeat(100_000).as_bytes()).is_err());
+}
+
+#[test]
+fn logs() {
+    let check = |given: Value, driver: Option<LogDriver>, options: usize| {
+        let draft = with(json!({"HostConfig": {"LogConfig": given}})).expect("a draft");
+        assert_eq!((draft.command.log.driver, draft.command.log.options.len()), (driver, options));
+    };
+    check(json!({"Type": "", "Config": {"max-size": "1m"}}), None, 1);
+    check(json!({"Type": "json-file", "Config": {}}), Some(LogDriver::JsonFile), 0);
+    check(json!({"Type": "none"}), Some(LogDriver::None), 0);
+    let error = with(json!({"HostConfig": {"LogConfig": {"Type": "splunk"}}})).expect_err("there is none");
+    assert_eq!(error.to_string(), "error looking up logging plugin splunk: plugin \"splunk\" not found");
 }

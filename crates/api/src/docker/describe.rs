@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use atoll_model::{Mount, MountSource, Network, Phase, PortBinding, Propagation, Stdin, Timestamp, Workload};
 use serde_json::json;
 
-use super::config::{DeviceMapping, HostConfig, UlimitRequest};
+use super::config::{DeviceMapping, HostConfig, LogConfig, UlimitRequest};
 use super::container::{
     ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
     NetworkSettings, NetworkSettingsSummary, State,
@@ -251,6 +251,10 @@ fn host_config(workload: &Workload) -> HostConfig {
         port_bindings: ports::asked(&workload.host.ports),
         auto_remove: workload.life.auto_remove,
         restart_policy: restart::shown(workload.life.restart),
+        log_config: LogConfig {
+            kind: workload.command.log.driver().name().to_owned(),
+            config: workload.command.log.options.clone(),
+        },
         cap_add: trust.cap_add.clone(),
         cap_drop: trust.cap_drop.clone(),
         privileged: trust.privileged,
@@ -299,7 +303,6 @@ fn host_config(workload: &Workload) -> HostConfig {
         memory_swappiness: resources.swappiness.and_then(|value| i64::try_from(value).ok()),
         cpu_realtime_period: signed(resources.realtime.period),
         cpu_realtime_runtime: resources.realtime.runtime.unwrap_or(0),
-        rest: BTreeMap::from([("LogConfig".to_owned(), json!({"Type": "json-file", "Config": {}}))]),
         ..HostConfig::default()
     }
 }

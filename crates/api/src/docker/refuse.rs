@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::bad::BadRequest;
 
 /// What version 1.50 of the Docker API defines for `POST /containers/create` and is not done.
-const NOT_DONE: [&str; 31] = [
+const NOT_DONE: [&str; 30] = [
     "ArgsEscaped",
     "Healthcheck",
     "MacAddress",
@@ -31,7 +31,6 @@ const NOT_DONE: [&str; 31] = [
     "HostConfig.KernelMemory",
     "HostConfig.KernelMemoryTCP",
     "HostConfig.Links",
-    "HostConfig.LogConfig",
     "HostConfig.PublishAllPorts",
     "HostConfig.StorageOpt",
     "HostConfig.VolumeDriver",
@@ -86,11 +85,6 @@ fn says_what_is_so(option: &str, value: &Value) -> bool {
     match option {
         "Healthcheck" => is_hollow(value) || value.get("Test").is_some_and(|test| *test == json!(["NONE"])),
         "HostConfig.ConsoleSize" | "HostConfig.ContainerIDFile" | "HostConfig.KernelMemory" => true,
-        "RestartPolicy" => is_hollow(value),
-        "HostConfig.LogConfig" => {
-            let kind = value.get("Type").and_then(Value::as_str).unwrap_or("");
-            matches!(kind, "" | "json-file") && value.get("Config").is_none_or(is_default)
-        }
         "HostConfig.Mounts.VolumeOptions.DriverConfig" => {
             let local = value.get("Name").is_none_or(|name| matches!(name.as_str(), Some("" | "local")));
             local && value.get("Options").is_none_or(is_hollow)
@@ -114,14 +108,11 @@ mod tests {
         for value in &[json!(null), json!(false), json!(0), json!(""), json!([]), json!({})] {
             check("Links", value, false);
         }
-        check("LogConfig", &json!({"Type": "json-file", "Config": {}}), false);
         check("ConsoleSize", &json!([40, 80]), false);
     }
 
     #[test]
     fn wishes_are_refused() {
-        check("LogConfig", &json!({"Type": "syslog"}), true);
-        check("LogConfig", &json!({"Type": "", "Config": {"max-size": "1m"}}), true);
         check("Links", &json!(["a:b"]), true);
         check("StorageOpt", &json!({"size": "1g"}), true);
         check("NoSuchThing", &json!(1), false);

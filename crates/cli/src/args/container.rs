@@ -203,6 +203,9 @@ pub(crate) struct LogsArgs {
     /// With the time of each line
     #[arg(short, long)]
     pub(crate) timestamps: bool,
+    /// With what stands beside it, as --log-opt labels, env and tag ask for
+    #[arg(long)]
+    pub(crate) details: bool,
     /// Its name or id
     pub(crate) container: String,
 }

@@ -185,6 +185,19 @@ pub(crate) struct PlaceArgs {
     /// Write what is in a file on it
     #[arg(long, value_name = "FILE")]
     pub(crate) label_file: Vec<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// Where what the workload writes is kept.
+#[derive(Args, Debug)]
+pub(crate) struct LogArgs {
+    /// What keeps its output: local, json-file or none
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) log_driver: Option<String>,
+    /// An option of that, such as max-size=10m
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) log_opt: Vec<String>,
 }
 
 /// What the workload shares.

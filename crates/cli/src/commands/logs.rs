@@ -20,6 +20,7 @@ pub(crate) async fn logs(daemon: Daemon, args: LogsArgs) -> Result<u8> {
         ("stderr", "1"),
         ("follow", flag(args.follow)),
         ("timestamps", flag(args.timestamps)),
+        ("details", flag(args.details)),
         ("tail", args.tail.as_str()),
         ("since", &time(args.since.as_deref())?),
         ("until", &time(args.until.as_deref())?),

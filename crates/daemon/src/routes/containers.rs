@@ -137,7 +137,7 @@ pub(super) async fn sizes(state: &State) -> Answer<Sizes> {
 fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
     let root = state.engine.info().root;
     docker::Extras {
-        log_path: view.log.join("log.0").display().to_string(),
+        log_path: view.log.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         endpoint: view.endpoint.as_ref().map(super::networks::endpoint).unwrap_or_default(),
         ports: view.endpoint.as_ref().map(|endpoint| endpoint.ports.clone()).unwrap_or_default(),
         execs: view.execs.clone(),

@@ -1,6 +1,8 @@
 //! `/containers/{name}/attach`, `/attach/ws` and `/containers/{name}/logs`: what workloads read and write.
 
-use atoll_api::docker::{MULTIPLEXED_STREAM, RAW_STREAM, parse_time, rfc3339};
+use std::collections::BTreeMap;
+
+use atoll_api::docker::{MULTIPLEXED_STREAM, RAW_STREAM, fixed_rfc3339, parse_time};
 use atoll_engine::{Attach, Begin, LogLine, LogQuery, Stream};
 use axum::Router;
 use axum::extract::{Path, Query, Request, State as Held};
@@ -77,7 +79,11 @@ struct LogsQuery {
     until: String,
     timestamps: Option<String>,
     tail: String,
+    details: Option<String>,
 }
+
+/// Bytes of lines that are there already and go out together.
+const TOGETHER: usize = 32 << 10;
 
 async fn logs(Held(state): Held<State>, Path(name): Path<String>, Query(query): Query<LogsQuery>) -> Answer<Response> {
     let tail = match query.tail.as_str() {
@@ -97,11 +103,25 @@ async fn logs(Held(state): Held<State>, Path(name): Path<String>, Query(query): 
         return Err(Refusal::bad("Bad parameters: you must choose at least one stream"));
     }
     let terminal = state.engine.inspect(&name)?.workload.command.terminal;
-    let stream = state.engine.logs(&name, wanted)?;
-    let writer = LineWriter { terminal, timestamps: is_true(query.timestamps.as_deref()), within: [false; 2] };
+    let stream = state.engine.logs(&name, wanted).await?;
+    let writer = LineWriter {
+        terminal,
+        timestamps: is_true(query.timestamps.as_deref()),
+        details: is_true(query.details.as_deref()),
+        within: [false; 2],
+    };
     let body = pieces((stream, writer), |(mut stream, mut writer)| async move {
         match stream.next().await? {
-            Ok(line) => Some((writer.encode(&line), (stream, writer))),
+            Ok(line) => {
+                let mut bytes = Vec::new();
+                writer.encode_into(&line, &mut bytes);
+                while bytes.len() < TOGETHER
+                    && let Some(line) = stream.ready()
+                {
+                    writer.encode_into(&line, &mut bytes);
+                }
+                Some((bytes, (stream, writer)))
+            }
             Err(error) => {
                 tracing::warn!(%error, "a log cannot be read on");
                 None
@@ -116,23 +136,60 @@ async fn logs(Held(state): Held<State>, Path(name): Path<String>, Query(query): 
 struct LineWriter {
     terminal: bool,
     timestamps: bool,
+    details: bool,
     /// Whether a line of standard output, standard error has begun and not ended.
     within: [bool; 2],
 }
 
 impl LineWriter {
-    fn encode(&mut self, line: &LogLine) -> Vec<u8> {
+    fn encode_into(&mut self, line: &LogLine, bytes: &mut Vec<u8>) {
         let within = match line.stream {
             Stream::Stdout => &mut self.within[0],
             Stream::Stderr => &mut self.within[1],
         };
         let mut text = Vec::new();
         if self.timestamps && !*within {
-            text.extend_from_slice(rfc3339(line.at).as_bytes());
+            text.extend_from_slice(fixed_rfc3339(line.at).as_bytes());
+            text.push(b' ');
+        }
+        if self.details && !*within {
+            text.extend_from_slice(details(&line.attributes).as_bytes());
             text.push(b' ');
         }
         *within = line.partial;
         text.extend_from_slice(&line.bytes);
-        if self.terminal { text } else { frame(line.stream, &text) }
+        if self.terminal {
+            bytes.extend_from_slice(&text);
+        } else {
+            bytes.extend_from_slice(&frame(line.stream, &text));
+        }
+    }
+}
+
+/// `key=value,…`, in the form of queries, as Docker writes what stands beside a line.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let escaped = |text: &str| -> String {
+        let byte = |byte: u8| match byte {
+            b' ' => "+".to_owned(),
+            b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        };
+        text.bytes().map(byte).collect()
+    };
+    let pairs = attributes.iter().map(|(key, value)| format!("{}={}", escaped(key), escaped(value)));
+    pairs.collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_are_escaped_as_queries_are() {
+        let attributes = [("tag", "a b/1"), ("A", "x=y,z"), ("b", "~é")];
+        let attributes = attributes.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        assert_eq!(details(&attributes), "A=x%3Dy%2Cz,b=~%C3%A9,tag=a+b%2F1");
+        assert_eq!(details(&BTreeMap::new()), "");
     }
 }

@@ -9,7 +9,7 @@ use atoll_model::{
 };
 use atoll_oci::digest::Digest;
 use atoll_oci::runtime::NamespaceType;
-use atoll_wall::launch::{LogPlan, Root as WallRoot};
+use atoll_wall::launch::{LogFormat, LogPlan, Root as WallRoot};
 use atoll_wall::message::Attach;
 
 use super::*;
@@ -48,7 +48,13 @@ fn plan(workload: Workload, mounts: Vec<ResolvedMount>) -> Plan {
         network: None,
         helper: None,
         joins: Vec::new(),
-        log: LogPlan { folder: PathBuf::from("/log"), file_bytes: 1, files: 1 },
+        log: LogPlan {
+            folder: PathBuf::from("/log"),
+            file_bytes: 1,
+            files: 1,
+            format: LogFormat::Records,
+            buffer: None,
+        },
         restarts: 0,
         run: PathBuf::from("/run"),
     }

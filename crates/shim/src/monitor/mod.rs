@@ -112,6 +112,7 @@ enum Source {
     Process(usize),
     Output(usize, usize),
     Input(usize),
+    Log,
     Connection(usize),
 }
 
@@ -164,6 +165,7 @@ impl Monitor {
                 Source::Process(index) => self.process_ended(index)?,
                 Source::Output(session, output) => self.pump_output(session, output),
                 Source::Input(session) => self.sessions[session].pump_input(),
+                Source::Log => self.log.pump(),
                 Source::Connection(index) => self.serve(index, flags),
             }
         }
@@ -191,6 +193,10 @@ impl Monitor {
                 sources.push(Source::Input(index));
                 fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
             }
+        }
+        if let Some(fd) = self.log.waits_for() {
+            sources.push(Source::Log);
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::OUT));
         }
         for (index, connection) in self.connections.iter().enumerate() {
             let mut interest = PollFlags::empty();

@@ -44,6 +44,7 @@ impl Monitor {
     pub(super) fn end(&mut self, exit: Exit, failure: String) -> Result<()> {
         // Its ports and its address are free when the end is told.
         self.helper = None;
+        self.log.finish(now());
         let_network_go().context("letting the network go")?;
         self.record(exit, false)?;
         self.stage = Stage::Telling;

@@ -150,7 +150,8 @@ fn write_valid(buffer: &mut Vec<u8>, text: &str) {
 fn time_text(at: Timestamp) -> String {
     let (seconds, nanos) = (at.seconds(), at.0.rem_euclid(NANOS));
     let (year, month, day) = date(seconds.div_euclid(DAY));
-    let (hour, minute, second) = (seconds.rem_euclid(DAY) / 3600, seconds.rem_euclid(3600) / 60, seconds.rem_euclid(60));
+    let (hour, minute, second) =
+        (seconds.rem_euclid(DAY) / 3600, seconds.rem_euclid(3600) / 60, seconds.rem_euclid(60));
     let fraction = format!(".{nanos:09}");
     let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z")
@@ -181,7 +182,8 @@ fn parse_time(text: &str) -> Option<Timestamp> {
 /// last.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (month * 153 + 2) / 5 + day - 719_469
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + (month * 153 + 2) / 5 + day
+        - 719_469
 }
 
 /// The date that is so many days after 1970-01-01.
@@ -216,20 +218,28 @@ mod tests {
         let expected = r#"{"log":"a\u0009b\u003c\u003e\u0026\"\\\u0001\ufffd\ufffd\u2028x\r\n","stream":"stdout","attrs":{"B":"2","a":"1"},"time":"2026-11-26T14:55:14.31469836Z"}"#;
         let written = encode(b"a\tb<>&\"\\\x01\xff\xc3\xe2\x80\xa8x\r\n", &[("a", "1"), ("B", "2")]);
         assert_eq!(written, format!("{expected}\n"));
-        assert_eq!(encode(b"", &[]), "{\"log\":\"\",\"stream\":\"stdout\",\"time\":\"2026-11-26T14:55:14.31469836Z\"}\n");
+        assert_eq!(
+            encode(b"", &[]),
+            "{\"log\":\"\",\"stream\":\"stdout\",\"time\":\"2026-11-26T14:55:14.31469836Z\"}\n"
+        );
     }
 
     #[test]
     fn times_have_no_trailing_zeros() {
         let check = |nanos: i64, expected: &str| {
-            assert_eq!((time_text(Timestamp(nanos)).as_str(), parse_time(expected)), (expected, Some(Timestamp(nanos))));
+            assert_eq!(
+                (time_text(Timestamp(nanos)).as_str(), parse_time(expected)),
+                (expected, Some(Timestamp(nanos)))
+            );
         };
         check(0, "1970-01-01T00:00:00Z");
         check(-1, "1969-12-31T23:59:59.999999999Z");
         check(951_782_400 * NANOS, "2000-02-29T00:00:00Z");
         check(1_700_000_000_120_000_000, "2023-11-14T22:13:20.12Z");
         check(i64::MAX, "2262-04-11T23:47:16.854775807Z");
-        for bad in ["", "Z", "2023-11-14T22:13Z", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20+01:00", "9999-01-01T00:00:00Z"] {
+        for bad in
+            ["", "Z", "2023-11-14T22:13Z", "2023-13-14T22:13:20Z", "2023-11-14T22:13:20+01:00", "9999-01-01T00:00:00Z"]
+        {
             assert_eq!(parse_time(bad), None, "{bad}");
         }
     }
