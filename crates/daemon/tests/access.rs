@@ -77,6 +77,7 @@ fn openssl(folder: &Path, line: &str) -> bool {
 /// An authority, and what it signed for the daemon and for alice; a certificate of mallory's own.
 fn certificates(folder: &Path) -> bool {
     std::fs::write(folder.join("san"), "subjectAltName=IP:127.0.0.1,DNS:localhost\n").expect("it is written");
+    std::fs::write(folder.join("client"), "extendedKeyUsage=clientAuth\n").expect("it is written");
     let new = "req -x509 -newkey rsa:2048 -nodes -days 2";
     let signed = |name: &str, subject: &str, more: &str| {
         openssl(folder, &format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj {subject}"))
@@ -90,7 +91,7 @@ fn certificates(folder: &Path) -> bool {
     openssl(folder, &format!("{new} -keyout ca.key -out ca.pem -subj /CN=authority"))
         && openssl(folder, &format!("{new} -keyout mallory.key -out mallory.pem -subj /CN=mallory"))
         && signed("daemon", "/CN=daemon", " -extfile san")
-        && signed("alice", "/O=team/CN=alice", "")
+        && signed("alice", "/O=team/CN=alice", " -extfile client")
 }
 
 /// The stock client over TCP, with the certificate of `who`.
@@ -199,7 +200,6 @@ fn loopback_is_open_where_asked_for_and_shut_to_browsers() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test that skips says so")]
 fn systemd_hands_over_its_socket() {
     if !atoll_testkit::require_root() {
         return;
@@ -215,15 +215,16 @@ fn systemd_hands_over_its_socket() {
         println!("skipped: needs systemd-socket-activate");
         return;
     };
-    let daemon = Configured { folder, child };
+    let mut daemon = Configured { folder, child };
     until("somebody listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     let mut command = Command::new(atoll_testkit::program("atoll"));
     command.args(["--host", &format!("unix://{}", socket.display()), "info", "--format", "{{.OSType}}"]);
     assert_eq!(finish(command, "").ok(), "linux", "{}", daemon.log());
     assert!(!daemon.at("run/atoll.sock").exists(), "its own socket is not needed");
-    let handed = socket;
-    drop(daemon);
-    assert!(handed.exists(), "systemd's socket is not the daemon's to remove");
+    let pid = i32::try_from(daemon.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is asked to end");
+    daemon.child.wait().expect("it ends");
+    assert!(socket.exists(), "systemd's socket is not the daemon's to remove");
 }
 
 #[test]
@@ -284,7 +285,7 @@ fn metrics_are_what_prometheus_reads() {
     ask(&host, "GET", "/containers/nobody/json", "");
     ask(&host, "GET", "/containers/somebody/json", "");
     let body = format!(r#"{{"Image":"{}","Cmd":["true"]}}"#, support::IMAGE);
-    assert_eq!(ask(&host, "POST", "/containers/create?name=a", &body).status, 201);
+    assert_eq!(ask(&host, "POST", "/containers/create?name=web", &body).status, 201);
     let answer = ask(&host, "GET", "/metrics", "");
     assert!(answer.header("content-type").is_some_and(|kind| kind.starts_with("text/plain; version=0.0.4")));
     let text = String::from_utf8(answer.body).expect("text");

