@@ -1,6 +1,7 @@
 //! Images to and from Debian's `docker-registry` on the loopback: pushed into an empty one, pulled into an empty store.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 use atoll_testkit::{Distribution, Image, TempHost, require_programs};
@@ -55,32 +56,33 @@ pub(super) fn bench(direction: Direction, rounds: u32) -> Result<Option<Table>> 
         command
     };
     let socket = host.socket();
-    let empty = || empty(&folder.path().join("data"));
-    let forget = || Ok(drop(host.ok(&["rmi", &packed])));
-    let after = || -> Box<dyn Fn() -> Result<()>> {
-        if direction == Direction::Push { Box::new(empty) } else { Box::new(forget) }
+    let undo = || match direction {
+        Direction::Push => empty(&folder.path().join("data")),
+        Direction::Pull => {
+            host.ok(&["rmi", &packed]);
+            Ok(())
+        }
     };
-    let candidate = |name: &str, command: Box<dyn Fn() -> std::process::Command>| Candidate {
-        after: Some(after()),
-        ..Candidate::new(name, command)
-    };
+    let arguments = [verb, "-q", packed.as_str()];
     let mut candidates = vec![
-        candidate("atoll", Box::new(|| own(&packed))),
-        candidate("docker client, atolld", Box::new(|| docker(&socket, &[verb, "-q", &packed]))),
+        candidate("atoll", || own(&packed), &undo),
+        candidate("docker client, atolld", || docker(&socket, &arguments), &undo),
     ];
     if direction == Direction::Push {
-        candidates.push(candidate("atoll, layers kept unpacked", Box::new(|| own(&plain))));
+        candidates.push(candidate("atoll, layers kept unpacked", || own(&plain), &undo));
     }
     if let Some(dockerd) = &dockerd {
-        candidates.push(Candidate {
-            after: Some(match direction {
-                Direction::Push => Box::new(empty),
-                Direction::Pull => Box::new(|| once(dockerd.client(&["rmi", &packed])).map(drop)),
-            }),
-            ..Candidate::new("docker client, dockerd", || dockerd.client(&[verb, "-q", &packed]))
-        });
+        let undo = || match direction {
+            Direction::Push => empty(&folder.path().join("data")),
+            Direction::Pull => once(dockerd.client(&["rmi", &packed])).map(drop),
+        };
+        candidates.push(candidate("docker client, dockerd", || dockerd.client(&arguments), undo));
     }
     in_turn(title, &candidates, rounds).map(Some)
+}
+
+fn candidate<'a>(name: &str, command: impl Fn() -> Command + 'a, after: impl Fn() -> Result<()> + 'a) -> Candidate<'a> {
+    Candidate { after: Some(Box::new(after)), ..Candidate::new(name, command) }
 }
 
 /// Takes everything away that a registry has.

@@ -254,7 +254,7 @@ async fn change(
     headers: HeaderMap,
 ) -> Answer<Response> {
     if let Some(name) = rest.strip_suffix("/push") {
-        return super::registries::push(state, name, query, &headers).await;
+        return super::registries::push(state, name, &query, &headers).await;
     }
     let Some(name) = rest.strip_suffix("/tag") else {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "page not found"));

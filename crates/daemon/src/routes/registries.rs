@@ -26,7 +26,7 @@ pub(super) fn routes() -> Router<State> {
 }
 
 /// `POST /images/{name}/push`: one tag, or all where the query has none.
-pub(super) async fn push(state: State, name: &str, query: ChangeQuery, headers: &HeaderMap) -> Answer<Response> {
+pub(super) async fn push(state: State, name: &str, query: &ChangeQuery, headers: &HeaderMap) -> Answer<Response> {
     let malformed = |error: &dyn std::fmt::Display| Refusal::bad(error.to_string());
     let name = Reference::parse(name).map_err(|error| malformed(&error))?;
     let all_tags = query.tag.is_empty() && name.digest().is_none();
