@@ -71,7 +71,7 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     host.isolation = args.isolation.map(|_| "container".to_owned()).unwrap_or_default();
     host.group_add.clone_from(&program.group_add);
     place(&args.place, host)?;
-    sharing(&args.sharing, host);
+    sharing(&args.place.sharing, host)?;
     devices(&args.devices, host)?;
     host.log_config.kind = args.place.log.log_driver.clone().unwrap_or_default();
     host.log_config.config = args.place.log.log_opt.iter().map(|text| values::label(text)).collect();
@@ -127,11 +127,6 @@ fn place(args: &PlaceArgs, host: &mut HostConfig) -> Result<()> {
         let (target, options) = text.split_once(':').unwrap_or((text, ""));
         host.tmpfs.insert(target.to_owned(), options.to_owned());
     }
-    host.volumes_from.clone_from(&args.volumes_from);
-    for text in &args.sysctl {
-        let (name, value) = values::pair(text)?;
-        host.sysctls.insert(name, value);
-    }
     for text in &args.annotation {
         let (key, value) = values::pair(text)?;
         host.annotations.insert(key, value);
@@ -140,7 +135,7 @@ fn place(args: &PlaceArgs, host: &mut HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn sharing(args: &SharingArgs, host: &mut HostConfig) {
+fn sharing(args: &SharingArgs, host: &mut HostConfig) -> Result<()> {
     let modes = &mut host.namespaces;
     let set = |place: &mut String, mode: &Option<String>| place.clone_from(mode.as_ref().unwrap_or(&String::new()));
     set(&mut modes.pid_mode, &args.pid);
@@ -148,6 +143,12 @@ fn sharing(args: &SharingArgs, host: &mut HostConfig) {
     set(&mut modes.uts_mode, &args.uts);
     set(&mut modes.userns_mode, &args.userns);
     set(&mut modes.cgroupns_mode, &args.cgroupns);
+    host.volumes_from.clone_from(&args.volumes_from);
+    for text in &args.sysctl {
+        let (name, value) = values::pair(text)?;
+        host.sysctls.insert(name, value);
+    }
+    Ok(())
 }
 
 fn devices(args: &DeviceArgs, host: &mut HostConfig) -> Result<()> {
@@ -172,19 +173,19 @@ fn devices(args: &DeviceArgs, host: &mut HostConfig) -> Result<()> {
     }
     let bytes = |text: &str| values::size(text).ok().and_then(|bytes| u64::try_from(bytes).ok());
     let number = |text: &str| text.parse().ok();
-    let rates: [(&[String], &mut Vec<ThrottleDevice>, &dyn Fn(&str) -> Option<u64>); 4] = [
-        (&args.device_read_bps, &mut blkio.blkio_device_read_bps, &bytes),
-        (&args.device_write_bps, &mut blkio.blkio_device_write_bps, &bytes),
-        (&args.device_read_iops, &mut blkio.blkio_device_read_iops, &number),
-        (&args.device_write_iops, &mut blkio.blkio_device_write_iops, &number),
-    ];
-    for (texts, list, parse) in rates {
-        for text in texts {
-            let (path, rate) = values::of_device(text, parse)?;
-            list.push(ThrottleDevice { path, rate });
-        }
-    }
+    blkio.blkio_device_read_bps = rates(&args.device_read_bps, bytes)?;
+    blkio.blkio_device_write_bps = rates(&args.device_write_bps, bytes)?;
+    blkio.blkio_device_read_iops = rates(&args.device_read_iops, number)?;
+    blkio.blkio_device_write_iops = rates(&args.device_write_iops, number)?;
     Ok(())
+}
+
+fn rates(texts: &[String], parse: impl Fn(&str) -> Option<u64>) -> Result<Vec<ThrottleDevice>> {
+    let rate = |text: &String| {
+        let (path, rate) = values::of_device(text, &parse)?;
+        Ok(ThrottleDevice { path, rate })
+    };
+    texts.iter().map(rate).collect()
 }
 
 /// -1 is any amount of swap.
@@ -200,12 +201,13 @@ fn limits(args: &LimitArgs, host: &mut HostConfig) -> Result<()> {
     host.memory = size(&args.memory)?;
     host.memory_reservation = size(&args.memory_reservation)?;
     host.memory_swap = swap(args.memory_swap.as_deref())?;
-    host.memory_swappiness = args.memory_swappiness;
-    host.oom_kill_disable = args.oom_kill_disable.then_some(true);
-    host.oom_score_adj = args.oom_score_adj.unwrap_or_default();
-    host.cpu_realtime_period = args.cpu_rt_period.unwrap_or_default();
-    host.cpu_realtime_runtime = args.cpu_rt_runtime.unwrap_or_default();
-    args.cgroup_parent.clone().unwrap_or_default().clone_into(&mut host.cgroup_parent);
+    let finer = &args.finer;
+    host.memory_swappiness = finer.memory_swappiness;
+    host.oom_kill_disable = finer.oom_kill_disable.then_some(true);
+    host.oom_score_adj = finer.oom_score_adj.unwrap_or_default();
+    host.cpu_realtime_period = finer.cpu_rt_period.unwrap_or_default();
+    host.cpu_realtime_runtime = finer.cpu_rt_runtime.unwrap_or_default();
+    finer.cgroup_parent.clone().unwrap_or_default().clone_into(&mut host.cgroup_parent);
     host.nano_cpus = args.cpus.as_deref().map_or(Ok(0), values::nano_cpus)?;
     host.cpu_shares = args.cpu_shares.unwrap_or_default();
     host.cpu_quota = args.cpu_quota.unwrap_or_default();

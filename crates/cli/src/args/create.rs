@@ -57,8 +57,6 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
     #[command(flatten)]
-    pub(crate) sharing: SharingArgs,
-    #[command(flatten)]
     pub(crate) limits: LimitArgs,
     #[command(flatten)]
     pub(crate) devices: DeviceArgs,
@@ -170,12 +168,6 @@ pub(crate) struct PlaceArgs {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     pub(crate) shm_size: Option<String>,
-    /// The mounts of another container too
-    #[arg(long, value_name = "CONTAINER[:ro]")]
-    pub(crate) volumes_from: Vec<String>,
-    /// Set a kernel parameter of its namespaces
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) sysctl: Vec<String>,
     /// Tell hooks and tools of the host something
     #[arg(long, value_name = "KEY=VALUE")]
     pub(crate) annotation: Vec<String>,
@@ -185,6 +177,8 @@ pub(crate) struct PlaceArgs {
     /// Write what is in a file on it
     #[arg(long, value_name = "FILE")]
     pub(crate) label_file: Vec<std::path::PathBuf>,
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -219,6 +213,12 @@ pub(crate) struct SharingArgs {
     /// Tree of control groups that it sees: private or host
     #[arg(long, value_name = "MODE")]
     pub(crate) cgroupns: Option<String>,
+    /// The mounts of another container too
+    #[arg(long, value_name = "CONTAINER[:ro]")]
+    pub(crate) volumes_from: Vec<String>,
+    /// Set a kernel parameter of its namespaces
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) sysctl: Vec<String>,
 }
 
 /// Devices of the host.
@@ -288,6 +288,17 @@ pub(crate) struct LimitArgs {
     /// Tasks it may have; -1 for any number
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
+    /// Limit of each process, such as nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimit: Vec<String>,
+    #[command(flatten)]
+    pub(crate) finer: FinerArgs,
+}
+
+/// Limits that few ask for.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Finer limits")]
+pub(crate) struct FinerArgs {
     /// The control group below which it gets its own, such as /limits/web
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
@@ -306,9 +317,6 @@ pub(crate) struct LimitArgs {
     /// What of each it may use
     #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     pub(crate) cpu_rt_runtime: Option<i64>,
-    /// Limit of each process, such as nofile=1024:2048
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
-    pub(crate) ulimit: Vec<String>,
 }
 
 /// How far the workload is trusted.
