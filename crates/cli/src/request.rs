@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use atoll_api::docker::{CreateRequest, HostConfig, StrSlice, ThrottleDevice, WeightDevice};
+use atoll_oci::config::Healthcheck;
 
 use crate::args::values::{self, variable, variables};
-use crate::args::{CreateArgs, DeviceArgs, LimitArgs, PlaceArgs, ProgramArgs, SharingArgs, TrustArgs};
+use crate::args::{CreateArgs, DeviceArgs, HealthArgs, LimitArgs, PlaceArgs, ProgramArgs, SharingArgs, TrustArgs};
 
 /// Whether the caller's streams are coupled to the new container's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,7 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
         user: program.user.clone().unwrap_or_default(),
         stop_signal: program.stop_signal.clone().unwrap_or_default(),
         stop_timeout: program.stop_timeout,
+        healthcheck: health(&args.health)?,
         hostname: args.place.hostname.clone().unwrap_or_default(),
         domainname: args.place.domainname.clone().unwrap_or_default(),
         labels: labels(&args.place)?,
@@ -84,6 +86,25 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     limits(&args.limits, host)?;
     trust(&args.trust, host)?;
     Ok(request)
+}
+
+/// The check of its health, where a flag is about that.
+fn health(args: &HealthArgs) -> Result<Option<Healthcheck>> {
+    let time = |text: &Option<String>| text.as_deref().map_or(Ok(0), values::duration);
+    let test = match &args.health_cmd {
+        _ if args.no_healthcheck => vec!["NONE".to_owned()],
+        Some(command) => vec!["CMD-SHELL".to_owned(), command.clone()],
+        None => Vec::new(),
+    };
+    let check = Healthcheck {
+        test,
+        interval: time(&args.health_interval)?,
+        timeout: time(&args.health_timeout)?,
+        start_period: time(&args.health_start_period)?,
+        start_interval: time(&args.health_start_interval)?,
+        retries: args.health_retries.unwrap_or_default(),
+    };
+    Ok((check != Healthcheck::default()).then_some(check))
 }
 
 /// Environment variables from files and flags, the flags last.

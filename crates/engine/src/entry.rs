@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use atoll_model::{Exit, Phase, Transition, Workload, WorkloadId, next};
+use atoll_model::{Exit, Health, Phase, Transition, Workload, WorkloadId, next};
 use tokio::sync::watch;
 
 use crate::Error;
@@ -30,6 +30,8 @@ pub(crate) struct Standing {
     pub(crate) restarts: u32,
     /// Whether somebody wanted the last end, or wants it now.
     pub(crate) asked: bool,
+    /// What its checks came to, where there are any.
+    pub(crate) health: Option<Health>,
     pub(crate) removed: bool,
 }
 
@@ -65,6 +67,8 @@ pub struct WorkloadView {
     pub failure: String,
     /// Restarts by its policy since somebody started it.
     pub restarts: u32,
+    /// How well it is, where that is checked.
+    pub health: Option<Health>,
     /// Where it is on its network.
     pub endpoint: Option<Endpoint>,
     /// Exec sessions that exist.
@@ -99,8 +103,16 @@ impl Entry {
             Phase::Exited { exit, .. } => Some(*exit),
             _ => None,
         };
-        let standing =
-            Standing { phase, exits: 0, last, failure: String::new(), restarts: 0, asked: false, removed: false };
+        let standing = Standing {
+            phase,
+            exits: 0,
+            last,
+            failure: String::new(),
+            restarts: 0,
+            asked: false,
+            health: None,
+            removed: false,
+        };
         Self {
             id: workload.id.clone(),
             workload: RwLock::new(Arc::new(workload)),

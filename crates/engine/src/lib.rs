@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod exec;
 mod failpoints;
+mod health;
 mod host;
 mod image;
 mod import;

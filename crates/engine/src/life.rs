@@ -35,6 +35,7 @@ impl Engine {
             other => other?,
         }
         entry.standing.send_modify(|standing| (standing.restarts, standing.asked) = (restarts, false));
+        self.health_begins(entry);
         match self.launch(entry).await {
             Ok(handle) => {
                 self.note_start(entry).await;
@@ -145,6 +146,7 @@ impl Engine {
             match events.recv().await {
                 Some(Event::ExecExited { id, exit }) => self.exec_ended(entry, &id, exit),
                 Some(Event::Resting { exit, restarts, .. }) => self.rests(entry, exit, restarts),
+                Some(Event::Checked { health }) => self.checked(entry, health),
                 Some(Event::Restarted { pid, at }) => self.runs_again(entry, pid, at),
                 Some(Event::Exited { exit, failure }) => {
                     entry.standing.send_modify(|standing| standing.failure = failure);
@@ -203,6 +205,7 @@ impl Engine {
             _ => exit.at,
         };
         self.end_execs(entry);
+        self.health_ends(entry);
         if exit.oom_killed {
             self.say(entry, "oom", &[]);
         }

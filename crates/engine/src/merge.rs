@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::{Draft, Host, ImageRef, Mount, MountSource, Network, Timestamp, Workload, WorkloadId};
-use atoll_oci::config::ImageConfig;
+use atoll_model::{
+    Draft, HealthCheck, Host, ImageRef, LifeCycle, Mount, MountSource, Network, Probe, Restart, Timestamp, Workload,
+    WorkloadId,
+};
+use atoll_oci::config::{Config, ImageConfig};
 
 use crate::Error;
 
@@ -39,6 +42,7 @@ pub(crate) fn fill(
 ) -> Result<Workload, Error> {
     let defaults = config.config.clone();
     let host = named(draft.host, &identity);
+    let life = life(draft.life, &defaults)?;
     let mut command = draft.command;
     if command.entrypoint.is_empty() && !draft.replace_entrypoint {
         if command.cmd.is_empty() {
@@ -66,13 +70,6 @@ pub(crate) fn fill(
         if !command.exposed_ports.contains(&port) {
             command.exposed_ports.push(port);
         }
-    }
-    let mut life = draft.life;
-    if life.stop_signal.is_empty() {
-        life.stop_signal = defaults.stop_signal.unwrap_or_default();
-    }
-    if !life.stop_signal.is_empty() && atoll_model::signal_number(&life.stop_signal).is_none() {
-        return Err(Error::Invalid(format!("invalid stop signal {:?}", life.stop_signal)));
     }
     let mut mounts = draft.mounts;
     check_targets(&mounts)?;
@@ -105,6 +102,27 @@ pub(crate) fn fill(
         life,
         labels,
     })
+}
+
+/// What happens around its runs. A check of the image's that makes no sense is none, as in Docker.
+fn life(mut life: LifeCycle, image: &Config) -> Result<LifeCycle, Error> {
+    if life.stop_signal.is_empty() {
+        life.stop_signal = image.stop_signal.clone().unwrap_or_default();
+    }
+    if !life.stop_signal.is_empty() && atoll_model::signal_number(&life.stop_signal).is_none() {
+        return Err(Error::Invalid(format!("invalid stop signal {:?}", life.stop_signal)));
+    }
+    let mut check = image.healthcheck.as_ref().and_then(|check| HealthCheck::try_from(check).ok()).unwrap_or_default();
+    check.shell = image.shell.clone().unwrap_or_default();
+    life.health = life.health.or(check);
+    if !matches!(life.health.probe, Probe::Shell(_)) {
+        life.health.shell.clear();
+    }
+    if matches!(life.restart, Restart::OnUnhealthy { .. }) && life.health.args().is_none() {
+        let why = "restart policy 'on-unhealthy' needs a health check: the image has none, so say what to run for one";
+        return Err(Error::Invalid(why.to_owned()));
+    }
+    Ok(life)
 }
 
 /// The image's environment with the caller's on top: same names replaced in place, a bare name taken away.
@@ -165,6 +183,7 @@ mod tests {
                 "Entrypoint": ["/entry"], "Cmd": ["serve"], "Env": ["PATH=/bin", "A=1"], "WorkingDir": "/srv",
                 "User": "www", "Labels": {"a": "image", "b": "image"}, "StopSignal": "SIGINT",
                 "Volumes": {"/data": {}, "/cache": {}}, "ExposedPorts": {"80/tcp": {}},
+                "Healthcheck": {"Test": ["CMD-SHELL", "ok"], "Retries": 7}, "Shell": ["/bin/ash", "-c"],
             },
         }))
         .expect("a configuration")
@@ -245,6 +264,8 @@ mod tests {
         assert_eq!(workload.command.working_dir, "/srv");
         assert_eq!(workload.command.user, "www");
         assert_eq!(workload.life.stop_signal, "SIGINT");
+        assert_eq!(workload.life.health.args(), Some(["/bin/ash", "-c", "ok"].map(str::to_owned).into()));
+        assert_eq!(workload.life.health.retries, 7);
         assert_eq!(workload.labels["a"], "mine");
         assert_eq!(workload.labels["b"], "image");
         assert_eq!(workload.command.exposed_ports, ["80/tcp"]);
@@ -270,6 +291,11 @@ mod tests {
         assert!(filled(draft).is_err());
         let mut draft = Draft::default();
         draft.life.stop_signal = "SIGNOPE".to_owned();
+        assert!(filled(draft).is_err());
+        let mut draft = Draft::default();
+        draft.life.restart = Restart::OnUnhealthy { max: 0 };
+        assert!(filled(draft.clone()).is_ok());
+        draft.life.health.probe = Probe::None;
         assert!(filled(draft).is_err());
     }
 }

@@ -154,6 +154,7 @@ impl Engine {
             standing.phase = phase;
             standing.last = state.resting.or(standing.last);
             (standing.restarts, standing.asked) = (state.restarts, state.asked);
+            standing.health = state.health;
         });
         self.align_policy(entry, &handle, state.restart).await;
         entry.set_handle(Some(handle.clone()));

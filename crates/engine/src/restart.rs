@@ -28,6 +28,7 @@ impl Engine {
 
     /// The supervisor has started it again.
     pub(crate) fn runs_again(&self, entry: &Entry, pid: i32, at: Timestamp) {
+        self.health_begins(entry);
         self.advance_or_say(entry, &Transition::Started { pid, at });
         self.say(entry, "start", &[]);
     }

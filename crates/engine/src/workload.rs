@@ -225,6 +225,7 @@ impl Engine {
             phase: standing.phase,
             failure: standing.failure,
             restarts: standing.restarts,
+            health: standing.health,
             endpoint: self.endpoint(&entry.id),
             execs: entry.execs(|execs| execs.keys().cloned().collect()),
             log: self.log_file(entry),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod event;
+mod health;
 mod life;
 mod log;
 mod names;
@@ -23,6 +24,7 @@ mod volume;
 mod workload;
 
 pub use event::{Actor, Event, EventKind};
+pub use health::{Checked, Health, HealthCheck, HealthStatus, InvalidHealthCheck, Probe};
 pub use life::{Exit, Phase, Refused, Transition, next};
 pub use log::{BUFFER_BYTES, BadLog, Log, LogDriver, LogRules, expand_tag};
 pub use names::{ID_HEX_LENGTH, InvalidName, ShortId, WorkloadId, check_name, suggest_name};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use atoll_oci::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::{Log, Mount, Namespaces, PortBinding, Resources, Restart, Security, Timestamp, WorkloadId};
+use crate::{HealthCheck, Log, Mount, Namespaces, PortBinding, Resources, Restart, Security, Timestamp, WorkloadId};
 
 /// Everything that was asked for. It does not change while the workload exists, but for its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +189,8 @@ pub struct LifeCycle {
     pub init: bool,
     /// When it is started again.
     pub restart: Restart,
+    /// How to learn whether it is well.
+    pub health: HealthCheck,
 }
 
 impl LifeCycle {
@@ -198,6 +200,13 @@ impl LifeCycle {
 
 impl Default for LifeCycle {
     fn default() -> Self {
-        Self { auto_remove: false, stop_signal: String::new(), stop_timeout_s: None, init: false, restart: Restart::No }
+        Self {
+            auto_remove: false,
+            stop_signal: String::new(),
+            stop_timeout_s: None,
+            init: false,
+            restart: Restart::No,
+            health: HealthCheck::default(),
+        }
     }
 }

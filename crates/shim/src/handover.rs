@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use atoll_model::{History, Restart, Timestamp};
+use atoll_model::{Health, History, Restart, Timestamp};
 use atoll_sys::cgroup::Cgroup;
-use atoll_wall::launch::LogPlan;
+use atoll_wall::launch::{HealthPlan, LogPlan, StopPlan};
 use serde::{Deserialize, Serialize};
 
 use crate::network::Connected;
@@ -29,16 +29,19 @@ pub(crate) struct State {
     pub(crate) stdin_once: bool,
     pub(crate) log: LogState,
     pub(crate) life: Life,
+    /// Its checks, and what they came to before this run.
+    pub(crate) health: Option<(HealthPlan, Health)>,
     /// When this run was let go; never, while it waits for the daemon's word.
     pub(crate) started: Timestamp,
     pub(crate) fds: Fds,
 }
 
-/// Whether the workload is started again.
+/// Whether the workload is started again, and how it is ended for that.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Life {
     pub(crate) restart: Restart,
     pub(crate) history: History,
+    pub(crate) stop: StopPlan,
     /// Whether somebody wants its end.
     pub(crate) asked: bool,
 }
@@ -121,6 +124,7 @@ struct Document {
     stdin_once: bool,
     log: LogState,
     life: Life,
+    health: Option<(HealthPlan, Health)>,
     started: Timestamp,
     clients: Vec<(i32, ClientState)>,
     listener: i32,
@@ -153,6 +157,7 @@ pub(crate) fn give(state: &State) -> Result<()> {
         stdin_once: state.stdin_once,
         log: state.log.clone(),
         life: state.life,
+        health: state.health.clone(),
         started: state.started,
         clients: fds.clients.iter().map(|(fd, client)| Ok((keep(fd)?, client.clone()))).collect::<Result<_>>()?,
         listener: keep(&fds.listener)?,
@@ -199,6 +204,7 @@ pub(crate) fn take(number: i32) -> Result<State> {
         stdin_once: document.stdin_once,
         log: document.log,
         life: document.life,
+        health: document.health,
         started: document.started,
         fds: Fds {
             clients: document.clients.into_iter().map(|(fd, client)| Ok((take(fd)?, client))).collect::<Result<_>>()?,

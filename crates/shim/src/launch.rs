@@ -8,11 +8,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use atoll_container::{Created, Creation, GroupPolicy, RootSource, StartHandle, StartMode, Stdio};
-use atoll_model::{History, Timestamp};
+use atoll_model::{Health, History, Timestamp};
 use atoll_sys::cgroup::Cgroup;
 use atoll_sys::overlay::{Overlay, Writable};
 use atoll_wall::frame::{Decoder, encode_message};
-use atoll_wall::launch::{Launch, Root, Streams};
+use atoll_wall::launch::{Launch, LifePlan, Root, Streams};
 use atoll_wall::message::{Failure, Reply, Request};
 use atoll_wall::record::{self, ProcessRecord};
 use atoll_wall::{PROTOCOL, SOCKET};
@@ -81,7 +81,8 @@ fn prepare(launch: Launch) -> Result<State, Failure> {
     let helper = launch.helper.as_ref().map(|helper| network::connect(helper, &launch.run)).transpose()?;
     let (Made { pid, pidfd, cgroup, streams }, start) = make(&launch)?;
     let start = Some(start.into_fd());
-    let history = History { restarts: launch.life.restarts, ..History::default() };
+    let LifePlan { restart, restarts, stop, health } = launch.life;
+    let history = History { restarts, ..History::default() };
     Ok(State {
         id: launch.id,
         pid,
@@ -89,7 +90,8 @@ fn prepare(launch: Launch) -> Result<State, Failure> {
         run: launch.run,
         stdin_once: launch.streams.stdin_once,
         log,
-        life: Life { restart: launch.life.restart, history, asked: false },
+        life: Life { restart, history, stop, asked: false },
+        health: health.map(|plan| (plan, Health::default())),
         started: Timestamp::NEVER,
         fds: Fds { clients: Vec::new(), listener, pidfd, start, log: log_file, streams, helper },
     })

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use atoll_model::Restart;
-use atoll_oci::runtime::{NamespaceType, Spec};
+use atoll_model::{HealthCheck, Restart};
+use atoll_oci::runtime::{NamespaceType, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::record::ProcessRecord;
@@ -41,13 +42,43 @@ pub struct Launch {
 }
 
 /// What happens when a run of a workload ends.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LifePlan {
     /// When it is started again.
     pub restart: Restart,
     /// Restarts that were before, by an earlier supervisor.
     pub restarts: u32,
+    /// How it is ended when it is unhealthy and that is what its policy is for.
+    pub stop: StopPlan,
+    /// How to learn whether it is well.
+    pub health: Option<HealthPlan>,
+}
+
+/// How a workload is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopPlan {
+    /// The signal that its first process gets.
+    pub signal: i32,
+    /// How long it has until it is killed; none is for ever.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for StopPlan {
+    fn default() -> Self {
+        Self { signal: 15, timeout: Some(Duration::from_secs(10)) }
+    }
+}
+
+/// How to learn whether a workload is well.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HealthPlan {
+    /// When it is checked, and what the results come to.
+    pub check: HealthCheck,
+    /// What is run for that, inside.
+    pub process: Process,
+    /// Who runs it.
+    pub user: User,
 }
 
 /// A namespace of another workload.

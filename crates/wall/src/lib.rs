@@ -12,8 +12,9 @@
 //! ```
 //!
 //! The supervisor holds the restart policy ([`launch::LifePlan`]) and starts the workload again by itself, whether or not there is
-//! a daemon; [`message::Request::StayDown`] ends that. Peers of version 1 know no policy: such a supervisor has none, and such a
-//! daemon is told nothing of restarts.
+//! a daemon; [`message::Request::StayDown`] ends that. It checks the workload's health in the same
+//! way. Peers of version 1 know neither: such a supervisor has none, and such a
+//! daemon is told nothing of them.
 //!
 //! The inherited connection stays the daemon's control connection: it gets events without asking, and a workload that was
 //! not started ends with it. A later daemon connects to the socket in the

@@ -5,7 +5,7 @@
 //! answered well, the connection carries stream frames both ways and ends with one [`Reply::Event`] that holds the exit,
 //! when all output before it has been sent.
 
-use atoll_model::{Exit, Restart, Timestamp};
+use atoll_model::{Exit, Health, Restart, Timestamp};
 use atoll_oci::runtime::Process;
 pub use atoll_oci::runtime::Resources;
 use serde::{Deserialize, Serialize};
@@ -174,6 +174,9 @@ pub struct State {
     /// Whether somebody wants its end.
     #[serde(default)]
     pub asked: bool,
+    /// How well it is, where that is checked.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// What happened.
@@ -203,6 +206,11 @@ pub enum Event {
         pid: i32,
         /// Since when.
         at: Timestamp,
+    },
+    /// The workload was checked.
+    Checked {
+        /// What its checks come to.
+        health: Health,
     },
     /// An exec session ended.
     ExecExited {

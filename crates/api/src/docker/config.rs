@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use atoll_oci::config::Healthcheck;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +41,8 @@ pub struct CreateRequest {
     pub stop_signal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_timeout: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
     pub host_config: HostConfig,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub networking_config: Option<Value>,

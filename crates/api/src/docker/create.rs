@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use atoll_model::{Command, Draft, Host, Isolation, LifeCycle, Log, Network, Stdin, check_name};
+use atoll_model::{Command, Draft, HealthCheck, Host, Isolation, LifeCycle, Log, Network, Stdin, check_name};
 use serde_json::{Value, json};
 
 use super::bad::{BadRequest, parse};
@@ -50,6 +50,7 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
         stop_timeout_s: request.stop_timeout,
         init: request.host_config.init.unwrap_or(false),
         restart: restart(&request.host_config.restart_policy)?,
+        health: health(&request)?,
     };
     if life.auto_remove && life.restart.is_set() {
         let why = "can't create 'AutoRemove' container with restart policy";
@@ -79,6 +80,11 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
         mounts,
         life,
     })
+}
+
+fn health(request: &CreateRequest) -> Result<HealthCheck, BadRequest> {
+    let check = request.healthcheck.as_ref().map(HealthCheck::try_from).transpose();
+    Ok(check.map_err(|error| BadRequest::Contradiction(error.to_string()))?.unwrap_or_default())
 }
 
 fn command(request: CreateRequest, entrypoint: Vec<String>) -> Result<Command, BadRequest> {

@@ -120,7 +120,6 @@ fn what_there_is_not_is_refused_by_name() {
         Err(BadRequest::Unsupported { option: found, .. }) => assert_eq!(found, option),
         other => panic!("{option}: {other:?}"),
     };
-    check(json!({"Healthcheck": {"Test": ["CMD", "true"]}}), "Healthcheck");
     check(json!({"HostConfig": {"PublishAllPorts": true}}), "HostConfig.PublishAllPorts");
     check(json!({"HostConfig": {"Links": ["a"]}}), "HostConfig.Links");
     check(json!({"HostConfig": {"Isolation": "vm"}}), "HostConfig.Isolation");
@@ -129,6 +128,16 @@ fn what_there_is_not_is_refused_by_name() {
         json!({"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["web"]}}}}),
         "NetworkingConfig.EndpointsConfig.default",
     );
+}
+
+#[test]
+fn health_checks() {
+    let args = |check: Value| with(json!({"Healthcheck": check})).map(|draft| draft.life.health.args());
+    assert_eq!(args(json!({"Test": ["CMD", "a"]})), Ok(Some(vec!["a".to_owned()])));
+    assert_eq!(args(json!({"Test": ["NONE"]})), Ok(None));
+    assert_eq!(args(json!({})), Ok(None));
+    let refused = args(json!({"Interval": 3})).expect_err("too short");
+    assert_eq!(refused.to_string(), "Interval in Healthcheck cannot be less than 1ms");
 }
 
 #[test]

@@ -4,13 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use atoll_model::{Mount, MountSource, Network, Phase, PortBinding, Propagation, Stdin, Timestamp, Workload};
+use atoll_model::{
+    Checked, Health, HealthCheck, HealthStatus, Mount, MountSource, Network, Phase, PortBinding, Propagation, Stdin,
+    Timestamp, Workload,
+};
 use serde_json::json;
 
 use super::config::{DeviceMapping, HostConfig, LogConfig, UlimitRequest};
 use super::container::{
-    ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
-    NetworkSettings, NetworkSettingsSummary, State,
+    ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HealthLog, HealthState,
+    HostConfigSummary, MountPoint, NetworkSettings, NetworkSettingsSummary, State,
 };
 use super::{devices, human, limits, mounts, namespaces, ports, restart, security, time};
 
@@ -31,6 +34,8 @@ pub struct Extras {
     pub error: String,
     /// Restarts by its policy since somebody started it.
     pub restarts: u32,
+    /// How well it is, where that is checked.
+    pub health: Option<Health>,
     /// Folder below which volumes lie as `NAME/_data`.
     pub volumes: String,
     /// Paths that clients show, as `UpperDir`.
@@ -51,7 +56,7 @@ pub fn summary(workload: &Workload, phase: &Phase, extras: &Extras, now: Timesta
         ports: ports::listed(exposed(workload, extras), &extras.ports),
         labels: workload.labels.clone(),
         state: phase.status().to_owned(),
-        status: status(phase, now),
+        status: status(phase, extras.health.as_ref(), now),
         network_settings: NetworkSettingsSummary { networks: networks(&network, &extras.endpoint) },
         host_config: HostConfigSummary { network_mode: network },
         mounts: workload.mounts.iter().map(|mount| mount_point(mount, &extras.volumes)).collect(),
@@ -71,7 +76,7 @@ pub fn inspect(workload: &Workload, phase: &Phase, extras: &Extras) -> Container
         created: time::rfc3339(workload.created),
         path,
         args,
-        state: state(phase, &extras.error),
+        state: state(phase, extras),
         image: workload.image.id.to_string(),
         log_path: extras.log_path.clone(),
         restart_count: extras.restarts.into(),
@@ -133,13 +138,17 @@ pub fn command_line(args: &[String]) -> String {
     args.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
-/// `Up 5 minutes`, `Exited (0) 3 seconds ago`, `Created` …
+/// `Up 5 minutes`, `Up 5 minutes (healthy)`, `Exited (0) 3 seconds ago`, `Created` …
 #[must_use]
-pub fn status(phase: &Phase, now: Timestamp) -> String {
+pub fn status(phase: &Phase, health: Option<&Health>, now: Timestamp) -> String {
     let since = |at: Timestamp| human::duration(now.seconds().saturating_sub(at.seconds()));
     match phase {
         Phase::Created { .. } | Phase::Starting { before: None } => "Created".to_owned(),
-        Phase::Running { started, .. } => format!("Up {}", since(*started)),
+        Phase::Running { started, .. } => match health.map(|health| health.status) {
+            None => format!("Up {}", since(*started)),
+            Some(HealthStatus::Starting) => format!("Up {} (health: starting)", since(*started)),
+            Some(known) => format!("Up {} ({})", since(*started), known.name()),
+        },
         Phase::Paused { started, .. } => format!("Up {} (Paused)", since(*started)),
         Phase::Restarting { exit, .. } => format!("Restarting ({}) {} ago", exit.code, since(exit.at)),
         Phase::Exited { exit, .. } | Phase::Starting { before: Some(exit) } => {
@@ -149,7 +158,21 @@ pub fn status(phase: &Phase, now: Timestamp) -> String {
     }
 }
 
-fn state(phase: &Phase, error: &str) -> State {
+fn health_state(health: &Health) -> HealthState {
+    let log = |checked: &Checked| HealthLog {
+        start: time::rfc3339(checked.start),
+        end: time::rfc3339(checked.end),
+        exit_code: checked.code,
+        output: checked.output.clone(),
+    };
+    HealthState {
+        status: health.status.name().to_owned(),
+        failing_streak: health.failing_streak,
+        log: health.log.iter().map(log).collect(),
+    }
+}
+
+fn state(phase: &Phase, extras: &Extras) -> State {
     let never = || time::rfc3339(Timestamp::NEVER);
     let mut state = State {
         status: phase.status().to_owned(),
@@ -158,7 +181,8 @@ fn state(phase: &Phase, error: &str) -> State {
         restarting: matches!(phase, Phase::Restarting { .. }),
         paused: matches!(phase, Phase::Paused { .. }),
         pid: phase.pid().unwrap_or(0),
-        error: error.to_owned(),
+        error: extras.error.clone(),
+        health: extras.health.as_ref().map(health_state),
         started_at: never(),
         finished_at: never(),
         ..State::default()
@@ -234,6 +258,7 @@ fn config(workload: &Workload) -> ContainerConfig {
         labels: workload.labels.clone(),
         stop_signal: workload.life.stop_signal.clone(),
         stop_timeout: workload.life.stop_timeout_s,
+        healthcheck: (workload.life.health != HealthCheck::default()).then(|| (&workload.life.health).into()),
     }
 }
 
@@ -340,7 +365,7 @@ mod tests {
     #[test]
     fn states_in_words() {
         let check = |phase: Phase, expected: &str| {
-            assert_eq!(status(&phase, Timestamp(1000 * SECOND)), expected);
+            assert_eq!(status(&phase, None, Timestamp(1000 * SECOND)), expected);
         };
         let exit = Exit { code: 3, oom_killed: false, at: Timestamp(995 * SECOND) };
         let started = Timestamp(700 * SECOND);
@@ -350,6 +375,14 @@ mod tests {
         check(Phase::Exited { started, exit }, "Exited (3) 5 seconds ago");
         check(Phase::Restarting { started, exit }, "Restarting (3) 5 seconds ago");
         check(Phase::Removing, "Removal In Progress");
+        let check = |well: HealthStatus, expected: &str| {
+            let health = Health { status: well, ..Health::default() };
+            let running = Phase::Running { pid: 5, started };
+            assert_eq!(status(&running, Some(&health), Timestamp(1000 * SECOND)), expected);
+        };
+        check(HealthStatus::Starting, "Up 5 minutes (health: starting)");
+        check(HealthStatus::Healthy, "Up 5 minutes (healthy)");
+        check(HealthStatus::Unhealthy, "Up 5 minutes (unhealthy)");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use atoll_oci::config::Healthcheck;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -110,6 +111,8 @@ pub struct ImageConfigView {
     pub labels: Option<BTreeMap<String, String>>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

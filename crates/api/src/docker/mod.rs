@@ -6,8 +6,8 @@
 //!
 //! Accepted without effect, because they say what is so anyway or only advise: `ConsoleSize` of a creation (the client
 //! resizes after the start), `ContainerIDFile` (the client writes it), `KernelMemory` (which Linux no longer limits: Docker
-//! ignores it since version 1.42), SELinux labels `z` and `Z`, the consistency
-//! modes of mounts, `apparmor=unconfined`, `label=disable`. An image's own `HEALTHCHECK` is kept and not run.
+//! ignores it since version 1.42), SELinux labels `z` and `Z`, the consistency modes of mounts, `apparmor=unconfined`,
+//! `label=disable`.
 
 mod archive;
 mod auth;
@@ -47,8 +47,9 @@ pub use config::{
     RestartPolicy, StrSlice, ThrottleDevice, TmpfsOptions, UlimitRequest, VolumeOptions, WeightDevice,
 };
 pub use container::{
-    ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HostConfigSummary, MountPoint,
-    NetworkSettings, NetworkSettingsSummary, RenameQuery, State, TopResponse, WaitError, WaitResponse,
+    ContainerConfig, ContainerInspect, ContainerSummary, EndpointSettings, GraphDriver, HealthLog, HealthState,
+    HostConfigSummary, MountPoint, NetworkSettings, NetworkSettingsSummary, RenameQuery, State, TopResponse, WaitError,
+    WaitResponse,
 };
 pub use create::{DEFAULT_NETWORK, draft, parse_create};
 pub use describe::{Extras, command_line, inspect, network_mode, status, summary};

@@ -11,9 +11,8 @@ use serde_json::{Value, json};
 use super::bad::BadRequest;
 
 /// What version 1.50 of the Docker API defines for `POST /containers/create` and is not done.
-const NOT_DONE: [&str; 30] = [
+const NOT_DONE: [&str; 29] = [
     "ArgsEscaped",
-    "Healthcheck",
     "MacAddress",
     "OnBuild",
     "Shell",
@@ -83,7 +82,6 @@ pub(super) fn is_hollow(value: &Value) -> bool {
 
 fn says_what_is_so(option: &str, value: &Value) -> bool {
     match option {
-        "Healthcheck" => is_hollow(value) || value.get("Test").is_some_and(|test| *test == json!(["NONE"])),
         "HostConfig.ConsoleSize" | "HostConfig.ContainerIDFile" | "HostConfig.KernelMemory" => true,
         "HostConfig.Mounts.VolumeOptions.DriverConfig" => {
             let local = value.get("Name").is_none_or(|name| matches!(name.as_str(), Some("" | "local")));

@@ -8,6 +8,7 @@ Examples:
   atoll run -it --rm -v \"$PWD:/work\" -w /work demo sh
   atoll run -d --name web --memory 256m --cpus 0.5 demo httpd -f -p 8080
   atoll run -d --restart on-failure:5 demo worker
+  atoll run -d --restart on-unhealthy --health-cmd 'wget -qO- localhost:8080' demo httpd -f -p 8080
   atoll run --rm --read-only --tmpfs /tmp --cap-drop ALL demo id";
 
 /// Flags of `run`.
@@ -62,6 +63,8 @@ pub(crate) struct CreateArgs {
     pub(crate) devices: DeviceArgs,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
     /// Take the container away when it ends
     #[arg(long)]
     pub(crate) rm: bool,
@@ -317,6 +320,35 @@ pub(crate) struct FinerArgs {
     /// What of each it may use
     #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     pub(crate) cpu_rt_runtime: Option<i64>,
+}
+
+/// How to learn whether the workload is well. Times are written as 500ms, 30s, 1m30s.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Health")]
+pub(crate) struct HealthArgs {
+    /// What the shell inside runs to learn whether it is well
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) health_cmd: Option<String>,
+    /// Time between two checks (30s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_interval: Option<String>,
+    /// Time that a check may take (30s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_timeout: Option<String>,
+    /// Time from the start until failures count
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_start_period: Option<String>,
+    /// Time between two checks until then (5s)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) health_start_interval: Option<String>,
+    /// Failures in a row until it is unhealthy (3)
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) health_retries: Option<i64>,
+    /// Run no check, whatever the image says
+    #[arg(long, conflicts_with_all = [
+        "health_cmd", "health_interval", "health_timeout", "health_start_period", "health_start_interval", "health_retries",
+    ])]
+    pub(crate) no_healthcheck: bool,
 }
 
 /// How far the workload is trusted.

@@ -12,7 +12,7 @@ pub(crate) use container::{
     KillArgs, LogsArgs, PsArgs, RemoveArgs, RenameArgs, StartArgs, StopArgs, TargetsArgs,
 };
 pub(crate) use create::{
-    CreateArgs, DeviceArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, SharingArgs, TrustArgs,
+    CreateArgs, DeviceArgs, HealthArgs, LimitArgs, PlaceArgs, ProgramArgs, Pull, RunArgs, SharingArgs, TrustArgs,
 };
 pub(crate) use image::{
     BootstrapArgs, HistoryArgs, ImageCommand, ImagePruneArgs, ImageVerb, ImagesArgs, ImportArgs, LoadArgs, LoginArgs,

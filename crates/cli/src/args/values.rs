@@ -5,6 +5,8 @@ use atoll_api::docker::{
     VolumeOptions,
 };
 
+/// More nanoseconds than anybody waits: a hundred years.
+const TIME_MAX: f64 = 3.2e18;
 /// Longest line of an environment or label file.
 const LINE_MAX: usize = 1 << 20;
 
@@ -41,6 +43,9 @@ pub(crate) enum BadValue {
     /// Not a port.
     #[error("invalid port {0:?}: write [[IP:]HOST:]PORT[/PROTOCOL], each PORT a number or a range")]
     Port(String),
+    /// Not a time.
+    #[error("invalid time {0:?}: write numbers with h, m, s, ms, us or ns, such as 1m30s")]
+    Time(String),
     /// Not a restart policy.
     #[error("invalid restart policy {0:?}: write no, on-failure[:MAX], always, unless-stopped or on-unhealthy[:MAX]")]
     Restart(String),
@@ -263,6 +268,37 @@ pub(crate) fn variable(text: &str, look_up: impl Fn(&str) -> Option<String>) -> 
     Ok(look_up(name).map(|value| format!("{name}={value}")))
 }
 
+/// Nanoseconds, from `1m30s` and the like.
+pub(crate) fn duration(text: &str) -> Result<i64, BadValue> {
+    let bad = || BadValue::Time(text.to_owned());
+    let mut rest = text;
+    let mut sum = 0.0;
+    loop {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let (number, after) = rest.split_at(digits);
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let scale = match unit {
+            "h" => 3.6e12,
+            "m" => 6e10,
+            "s" => 1e9,
+            "ms" => 1e6,
+            "us" | "µs" => 1e3,
+            "ns" => 1.0,
+            _ => return Err(bad()),
+        };
+        sum += number.parse::<f64>().map_err(|_| bad())? * scale;
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    if sum >= TIME_MAX {
+        return Err(bad());
+    }
+    Ok(sum.round() as i64)
+}
+
 /// `NAME[:MAX]`; which names there are, the daemon knows.
 pub(crate) fn restart(text: &str) -> Result<RestartPolicy, BadValue> {
     let bad = || BadValue::Restart(text.to_owned());
@@ -336,6 +372,22 @@ mod tests {
         check("/dev/a:/dev/b:rw", Some(("/dev/a", "/dev/b", "rw")));
         check("/dev/a:/dev/b:x", None);
         check("", None);
+    }
+
+    #[test]
+    fn times() {
+        let check = |text: &str, expected: Option<i64>| assert_eq!(duration(text).ok(), expected, "{text}");
+        check("500ms", Some(500_000_000));
+        check("1m30s", Some(90_000_000_000));
+        check("1.5h", Some(5_400_000_000_000));
+        check("0s", Some(0));
+        check("", None);
+        check("5", None);
+        check("s", None);
+        check("1x", None);
+        check("1.2.3s", None);
+        check("-1s", None);
+        check("9999999999h", None);
     }
 
     #[test]

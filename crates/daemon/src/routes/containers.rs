@@ -17,8 +17,23 @@ use super::State;
 use crate::answer::{Answer, Refusal, body, is_true, pieces};
 
 /// Keys of the list's filters.
-const FILTERS: [&str; 11] =
-    ["ancestor", "before", "exited", "id", "label", "name", "network", "since", "status", "volume", "isolation"];
+const FILTERS: [&str; 12] = [
+    "ancestor",
+    "before",
+    "exited",
+    "health",
+    "id",
+    "label",
+    "name",
+    "network",
+    "since",
+    "status",
+    "volume",
+    "isolation",
+];
+
+/// Values of the filter `health`.
+const HEALTH: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -74,6 +89,9 @@ pub(super) fn summary(state: &State, view: &WorkloadView, sizes: &Sizes, now: Ti
 /// The workloads that all filters let through, in the same order: newest first.
 fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a WorkloadView>> {
     docker::check_pattern(filters, "name")?;
+    if let Some(unknown) = filters.get("health").iter().find(|wanted| !HEALTH.contains(&wanted.as_str())) {
+        return Err(Refusal::bad(format!("Unrecognised filter value for health: {unknown}")));
+    }
     let position = |key: &str| -> Answer<Option<usize>> {
         let Some(wanted) = filters.get(key).first() else { return Ok(None) };
         let found = views
@@ -91,6 +109,7 @@ fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a Wo
         before.is_none_or(|at| index > at)
             && since.is_none_or(|at| index < at)
             && filters.any("status", |status| status == view.phase.status())
+            && filters.any("health", |wanted| wanted == health(view))
             && filters.any("id", |id| workload.id.as_str().starts_with(id))
             && filters.any("exited", |code| exit.as_deref() == Some(code))
             && filters.any("isolation", |wanted| wanted == "container" || wanted == "default")
@@ -101,6 +120,11 @@ fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a Wo
             && filters.labels(&workload.labels)
     };
     Ok(views.iter().enumerate().filter(|(index, view)| holds(*index, view)).map(|(_, view)| view).collect())
+}
+
+/// As the filter `health` names it.
+fn health(view: &WorkloadView) -> &'static str {
+    view.health.as_ref().map_or("none", |health| health.status.name())
 }
 
 fn is_from(view: &WorkloadView, image: &str) -> bool {
@@ -143,6 +167,7 @@ fn extras(state: &State, view: &WorkloadView) -> docker::Extras {
         execs: view.execs.clone(),
         error: view.failure.clone(),
         restarts: view.restarts,
+        health: view.health.clone(),
         volumes: root.join("volumes").display().to_string(),
         ..docker::Extras::default()
     }

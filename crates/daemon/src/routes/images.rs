@@ -203,6 +203,7 @@ fn describe(image: &ImageView) -> ImageInspect {
             on_build: Some(config.on_build.clone()).filter(|steps| !steps.is_empty()),
             labels: Some(config.labels.clone()).filter(|labels| !labels.is_empty()),
             stop_signal: config.stop_signal.clone().unwrap_or_default(),
+            healthcheck: config.healthcheck.clone(),
         },
         architecture: image.config.architecture.clone(),
         variant: image.config.variant.clone().unwrap_or_default(),

@@ -5,19 +5,21 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
+use atoll_model::{LifeCycle, Workload, signal_number};
 use atoll_oci::runtime::Spec;
 use atoll_wall::PROTOCOL;
 use atoll_wall::frame::{Decoder, encode_message};
-use atoll_wall::launch::{Launch, LifePlan};
-use atoll_wall::message::{Reply, Request};
+use atoll_wall::launch::{HealthPlan, Launch, LifePlan, StopPlan};
+use atoll_wall::message::{Attach, Reply, Request};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use crate::handle::next_reply;
-use crate::{Error, Handle, Plan};
+use crate::{Error, ExecPlan, Handle, Plan, spec};
 
 /// What a supervisor has to say when it cannot speak any more.
 const LOG: &str = "shim.log";
@@ -28,6 +30,7 @@ const ENDING: Duration = Duration::from_secs(10);
 
 pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle, Error> {
     let run = plan.run.clone();
+    let life = life(&plan)?;
     let launch = Launch {
         id: plan.workload.id.to_string(),
         spec,
@@ -39,7 +42,7 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
         run: plan.run,
         helper: plan.helper,
         joins: plan.joins,
-        life: LifePlan { restart: plan.workload.life.restart, restarts: plan.restarts },
+        life,
     };
     let short = plan.workload.id.short().to_string();
     let (mut stream, mut child) = spawn(shim, &run, &short, plan.network)?;
@@ -55,6 +58,36 @@ pub(super) async fn launch(shim: &Path, plan: Plan, spec: Spec) -> Result<Handle
             Err(explain(error, &mut child, &run).await)
         }
     }
+}
+
+/// What happens when a run ends, and how to learn whether the workload is well.
+fn life(plan: &Plan) -> Result<LifePlan, Error> {
+    let workload = &plan.workload;
+    let life = &workload.life;
+    let default = StopPlan::default();
+    let timeout = life.stop_timeout_s.unwrap_or(LifeCycle::STOP_TIMEOUT_S);
+    let stop = StopPlan {
+        signal: signal_number(&life.stop_signal).unwrap_or(default.signal),
+        timeout: u64::try_from(timeout).ok().map(Duration::from_secs),
+    };
+    let health = life.health.args().map(|args| health(workload, args)).transpose()?;
+    Ok(LifePlan { restart: life.restart, restarts: plan.restarts, stop, health })
+}
+
+/// A check is run as an exec session is.
+fn health(workload: &Arc<Workload>, args: Vec<String>) -> Result<HealthPlan, Error> {
+    let exec = spec::exec(ExecPlan {
+        id: String::new(),
+        workload: Arc::clone(workload),
+        args,
+        env: Vec::new(),
+        working_dir: String::new(),
+        user: String::new(),
+        privileged: false,
+        terminal: None,
+        attach: Attach::default(),
+    })?;
+    Ok(HealthPlan { check: workload.life.health.clone(), process: exec.process, user: exec.user })
 }
 
 fn spawn(shim: &Path, run: &Path, short: &str, network: Option<OwnedFd>) -> Result<(UnixStream, Child), Error> {

@@ -11,10 +11,11 @@
 //! *Draining*: everything left in the cgroup is killed, what the streams still hold is written to the log and to whoever
 //! is attached. *Resting*: nothing is left of the last run but its network and the record of its end, which says that another
 //! follows. *Telling*: the exit record is on disk, the cgroup is gone, the event is on its way; a client that takes
-//! nothing for [`PATIENCE`] is left behind. Only these three stages ever wait with a time-out; an idle workload's monitor
-//! sleeps.
+//! nothing for [`PATIENCE`] is left behind. Only these three stages ever wait with a time-out, and a workload whose
+//! health is checked does (`health`); an idle one's monitor sleeps.
 
 mod connection;
+mod health;
 mod requests;
 mod restart;
 mod session;
@@ -39,11 +40,12 @@ use crate::handover::{Life, State};
 use crate::logfile::Writer;
 use crate::network::Connected;
 use connection::Connection;
+use health::Checks;
 use session::{Session, Whose};
 
 /// Connections at a time; more are closed at once.
 const CONNECTIONS_MAX: usize = 256;
-/// The version of the messages that has restarts.
+/// The version of the messages that has restarts and checks.
 const RESTARTS: u32 = 2;
 /// How long a client may take nothing when the workload has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,11 +75,8 @@ struct Monitor {
     listener: OwnedFd,
     log: Writer,
     stage: Stage,
-    started: Timestamp,
-    /// The same by a clock that is never set.
-    since: Instant,
     life: Life,
-    paused: bool,
+    current: Run,
     /// The workload's own streams first, then those of exec sessions.
     sessions: Vec<Session>,
     connections: Vec<Connection>,
@@ -85,6 +84,17 @@ struct Monitor {
     helper: Option<Connected>,
     /// Connections get numbers that are not used again.
     next_connection: u64,
+}
+
+/// One run of the workload.
+#[derive(Debug)]
+struct Run {
+    /// When it was let go.
+    started: Timestamp,
+    /// The same by a clock that is never set.
+    since: Instant,
+    paused: bool,
+    checks: Option<Checks>,
 }
 
 /// Supervises the workload that was handed over, to its end.
@@ -126,10 +136,13 @@ impl Monitor {
             listener: state.fds.listener,
             log: Writer::new(state.log, state.fds.log),
             stage: state.fds.start.map_or(Stage::Running, |start| Stage::Waiting(StartHandle::from_fd(start))),
-            started: state.started,
-            since: Instant::now(),
             life: state.life,
-            paused: false,
+            current: Run {
+                started: state.started,
+                since: Instant::now(),
+                paused: false,
+                checks: state.health.map(|(plan, health)| Checks::new(plan, health)),
+            },
             sessions: vec![init],
             connections: Vec::new(),
             helper: state.fds.helper,
@@ -170,7 +183,9 @@ impl Monitor {
             }
         }
         self.drop_closed();
-        self.finish_sessions()
+        self.finish_sessions()?;
+        self.check_health();
+        Ok(())
     }
 
     /// What is ready. Interest is what backpressure allows: output is read while everyone attached keeps up.
@@ -217,7 +232,8 @@ impl Monitor {
     /// How long nothing needs to happen.
     fn patience(&self) -> Option<Duration> {
         match self.stage {
-            Stage::Waiting(_) | Stage::Running => None,
+            Stage::Waiting(_) => None,
+            Stage::Running => self.health_due().map(|due| due.saturating_duration_since(Instant::now())),
             Stage::Resting { due, .. } => Some(due.saturating_duration_since(Instant::now())),
             Stage::Draining(_) | Stage::Telling => Some(PATIENCE),
         }
@@ -265,15 +281,24 @@ impl Monitor {
     }
 
     /// Hands on what a stream has.
-    fn pump_output(&mut self, session: usize, output: usize) {
-        let session = &mut self.sessions[session];
+    fn pump_output(&mut self, index: usize, output: usize) {
+        let session = &mut self.sessions[index];
         let Some(chunk) = session.read(output) else { return };
         let (stream, bytes) = (chunk.stream, chunk.bytes);
-        if session.whose == Whose::Init {
-            let at = (stream, now());
-            session.outputs[output].lines.push(&bytes, at, &mut self.log);
-            self.log.flush(at.1);
+        match session.whose {
+            Whose::Init => {
+                let at = (stream, now());
+                session.outputs[output].lines.push(&bytes, at, &mut self.log);
+                self.log.flush(at.1);
+            }
+            Whose::Check => {
+                if let Some(checks) = &mut self.current.checks {
+                    checks.said(&bytes);
+                }
+            }
+            Whose::Exec(_) => {}
         }
+        let session = &self.sessions[index];
         for connection in &mut self.connections {
             connection.offer(&session.whose, stream, &bytes);
         }
@@ -287,10 +312,14 @@ impl Monitor {
                 && self.sessions[index].is_drained()
             {
                 let session = self.sessions.remove(index);
-                if let Whose::Exec(id) = &session.whose {
-                    let event = Event::ExecExited { id: id.clone(), exit };
-                    self.tell(&event);
-                    self.part(&session.whose, &event);
+                match &session.whose {
+                    Whose::Exec(id) => {
+                        let event = Event::ExecExited { id: id.clone(), exit };
+                        self.tell(&event);
+                        self.part(&session.whose, &event);
+                    }
+                    Whose::Check => self.checked(exit.code),
+                    Whose::Init => {}
                 }
             }
         }
@@ -312,7 +341,7 @@ impl Monitor {
         let message = encode_message(&Reply::Event(event.clone()));
         let since = match event {
             Event::Exited { .. } | Event::ExecExited { .. } => PROTOCOL_OLDEST,
-            Event::Resting { .. } | Event::Restarted { .. } => RESTARTS,
+            Event::Resting { .. } | Event::Restarted { .. } | Event::Checked { .. } => RESTARTS,
         };
         for connection in &mut self.connections {
             if connection.watches && connection.protocol >= Some(since) {

@@ -1,9 +1,12 @@
 //! What clients ask for.
 
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use atoll_container::{Execution, Target as Inside};
+use atoll_oci::runtime::Process;
 use atoll_wall::frame::{Frame, Kind};
+use atoll_wall::launch::{Streams, User};
 use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Reply, Request, Resources, State, Target};
 use atoll_wall::{PROTOCOL, PROTOCOL_OLDEST};
 use rustix::event::PollFlags;
@@ -172,8 +175,10 @@ impl Monitor {
         };
         match handle.start() {
             Ok(()) => {
-                self.started = now();
-                Ok(Reply::Started { at: self.started })
+                self.current.started = now();
+                self.current.since = Instant::now();
+                self.begin_checks();
+                Ok(Reply::Started { at: self.current.started })
             }
             Err(error) => {
                 let failure = of_start(&error);
@@ -185,7 +190,7 @@ impl Monitor {
 
     fn state(&self) -> State {
         let execs = self.sessions.iter().filter_map(|session| match &session.whose {
-            Whose::Init => None,
+            Whose::Init | Whose::Check => None,
             Whose::Exec(id) => Some(id.clone()),
         });
         let resting = match self.stage {
@@ -194,14 +199,15 @@ impl Monitor {
         };
         State {
             pid: if resting.is_none() { self.sessions[0].pid } else { 0 },
-            started: self.started,
-            paused: self.paused,
+            started: self.current.started,
+            paused: self.current.paused,
             exit: self.sessions[0].exit,
             execs: execs.collect(),
             resting,
             restarts: self.life.history.restarts,
             restart: self.life.restart,
             asked: self.life.asked,
+            health: self.current.checks.as_ref().map(|checks| checks.health.clone()),
         }
     }
 
@@ -216,11 +222,7 @@ impl Monitor {
     fn signal(&self, target: &Target, signal: i32) -> Result<Reply, Failure> {
         self.check_live()?;
         let sent = match target {
-            // The end of its first process ends all of its pid namespace.
-            Target::All if signal == SIGKILL && self.cgroup.is_none() => {
-                atoll_sys::pidfd::kill(&self.sessions[0].pidfd, signal).map_err(|error| internal(&error))
-            }
-            Target::All if signal == SIGKILL => self.cgroup.kill().map_err(|error| internal(&error)),
+            Target::All if signal == SIGKILL => self.kill_all(),
             Target::All => self.processes().map(|pids| {
                 for pid in pids {
                     // One that has ended meanwhile needs no signal.
@@ -233,6 +235,15 @@ impl Monitor {
             }
         };
         sent.map(|()| Reply::Done)
+    }
+
+    /// Ends everything in the workload.
+    pub(super) fn kill_all(&self) -> Result<(), Failure> {
+        if self.cgroup.is_none() {
+            // The end of its first process ends all of its pid namespace.
+            return atoll_sys::pidfd::kill(&self.sessions[0].pidfd, SIGKILL).map_err(|error| internal(&error));
+        }
+        self.cgroup.kill().map_err(|error| internal(&error))
     }
 
     /// Those of its control group; without one, of its pid namespace.
@@ -263,7 +274,7 @@ impl Monitor {
         if !matches!(self.stage, Stage::Running) {
             return Err(not_now("the workload does not run"));
         }
-        if self.paused == frozen {
+        if self.current.paused == frozen {
             return Err(not_now(if frozen { "the workload is paused" } else { "the workload is not paused" }));
         }
         if self.cgroup.is_none() {
@@ -271,23 +282,38 @@ impl Monitor {
             return Err(Failure { kind: FailureKind::Unsupported, message });
         }
         self.cgroup.freeze(frozen).map_err(|error| internal(&error))?;
-        self.paused = frozen;
+        self.current.paused = frozen;
+        if !frozen {
+            self.begin_checks();
+        }
         Ok(Reply::Done)
     }
 
     /// Runs another program inside. This waits until it has been executed; the workload's output waits as long.
     fn exec(&mut self, exec: Exec) -> Result<i32, Failure> {
-        if !matches!(self.stage, Stage::Running) || self.paused {
+        if !matches!(self.stage, Stage::Running) || self.current.paused {
             return Err(not_now("the workload does not run, or is paused"));
         }
         if self.sessions.len() > SESSIONS_MAX {
             return Err(not_now("there are too many exec sessions"));
         }
-        let spec = kept(&self.run).map_err(|error| internal(&error))?.spec;
-        let (stdio, ours) = session_streams(exec.streams).map_err(|error| internal(&error))?;
-        let inside = Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &spec, state: None };
-        let (user, more_groups) = (exec.user.as_str(), exec.groups.as_slice());
-        let execution = Execution { process: &exec.process, user, more_groups, stdio, preserve_fds: 0 };
+        let Exec { id, process, user, groups, streams, .. } = exec;
+        self.run_inside(Whose::Exec(id), (&process, &user, Some(&groups)), streams)
+    }
+
+    /// Runs a program inside, as a user who is in further groups: the workload's own, if none are given.
+    pub(super) fn run_inside(
+        &mut self,
+        whose: Whose,
+        (process, user, groups): (&Process, &User, Option<&[String]>),
+        wanted: Streams,
+    ) -> Result<i32, Failure> {
+        let launch = kept(&self.run).map_err(|error| internal(&error))?;
+        let (stdio, ours) = session_streams(wanted).map_err(|error| internal(&error))?;
+        let inside =
+            Inside { pidfd: self.sessions[0].pidfd.as_fd(), cgroup: &self.cgroup, spec: &launch.spec, state: None };
+        let more_groups = groups.unwrap_or(&launch.groups);
+        let execution = Execution { process, user, more_groups, stdio, preserve_fds: 0 };
         let made = atoll_container::exec(&inside, execution).map_err(|error| of_exec(&error))?;
         let streams = match (ours, made.master) {
             (Some(pipes), _) => pipes,
@@ -297,8 +323,7 @@ impl Monitor {
             }
             (None, None) => return Err(not_now("the program has no terminal")),
         };
-        let whose = Whose::Exec(exec.id);
-        self.sessions.push(Session::new(whose, (made.pid, made.pidfd), streams, exec.streams.stdin_once));
+        self.sessions.push(Session::new(whose, (made.pid, made.pidfd), streams, wanted.stdin_once));
         Ok(made.pid)
     }
 }

@@ -10,6 +10,7 @@ use atoll_model::{Exit, History, RunEnd, Timestamp, Verdict};
 use atoll_wall::message::{Event, Failure, FailureKind};
 use atoll_wall::record::{self, Ended};
 
+use super::health::Checks;
 use super::session::Whose;
 use super::{Monitor, Stage, now};
 use crate::failure::{internal, of_start};
@@ -21,7 +22,9 @@ impl Monitor {
     /// Judges a run that has ended, and of which nothing is left.
     pub(super) fn run_ended(&mut self, exit: Exit) -> Result<()> {
         self.sessions[0].close();
-        let end = RunEnd { code: exit.code, ran: self.since.elapsed(), asked: self.life.asked, unhealthy: false };
+        let unhealthy = self.end_checks();
+        let ran = self.current.since.elapsed();
+        let end = RunEnd { code: exit.code, ran, asked: self.life.asked, unhealthy };
         match self.life.restart.judge(&self.life.history, &end) {
             Verdict::Again { after, history } => self.rest(exit, after, history),
             Verdict::Over => self.end(exit, String::new()),
@@ -30,7 +33,7 @@ impl Monitor {
 
     fn rest(&mut self, exit: Exit, after: Duration, history: History) -> Result<()> {
         self.life.history = history;
-        self.paused = false;
+        self.current.paused = false;
         self.record(exit, true)?;
         self.stage = Stage::Resting { exit, due: Instant::now() + after };
         let until = Timestamp(now().0.saturating_add(i64::try_from(after.as_nanos()).unwrap_or(i64::MAX)));
@@ -56,7 +59,7 @@ impl Monitor {
 
     fn record(&self, exit: Exit, resting: bool) -> Result<()> {
         let restarts = self.life.history.restarts;
-        let ended = Ended { started: self.started, exit, resting, restarts, asked: self.life.asked };
+        let ended = Ended { started: self.current.started, exit, resting, restarts, asked: self.life.asked };
         logfile::replace(&self.run.join(record::ENDED), &serde_json::to_vec(&ended)?).context("recording the exit")
     }
 
@@ -76,8 +79,8 @@ impl Monitor {
                 return Ok(self);
             }
         };
-        self.started = now();
-        self.tell(&Event::Restarted { pid: made.pid, at: self.started });
+        self.current.started = now();
+        self.tell(&Event::Restarted { pid: made.pid, at: self.current.started });
         let state = self.into_state(made);
         // All that making it took goes with this image of the program; one that cannot be had is done without.
         if let Err(error) = handover::give(&state) {
@@ -109,7 +112,8 @@ impl Monitor {
             stdin_once: self.sessions[0].is_stdin_once(),
             log,
             life: self.life,
-            started: self.started,
+            health: self.current.checks.map(Checks::into_parts),
+            started: self.current.started,
             fds: Fds {
                 clients,
                 listener: self.listener,

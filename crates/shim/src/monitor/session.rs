@@ -21,6 +21,8 @@ const INPUT_MAX: usize = 64 << 10;
 pub(super) enum Whose {
     Init,
     Exec(String),
+    /// The check of the workload's health that goes on.
+    Check,
 }
 
 /// One set of streams with its process.
