@@ -37,8 +37,8 @@ pub(super) fn bench(rounds: u32) -> Result<Table> {
     let socket = host.socket();
     let dockerd = Dockerd::start()?;
     let here = socket.as_path();
-    let mut candidates = Vec::new();
     let theirs = dockerd.as_ref().map(Dockerd::socket);
+    let mut candidates = Vec::new();
     if let Some(dockerd) = &dockerd {
         once(dockerd.client(&load))?;
     }
