@@ -364,6 +364,8 @@ mod tests {
         seen.extend(rest(&mut reader));
         let expected: Vec<String> = (0..written).map(|number| format!("{number}\n")).collect();
         assert_eq!(seen, expected);
+        pack_all(folder, format);
+        assert_eq!(rest(&mut Reader::open(folder, format, None).expect("open")), expected);
     }
 
     #[test]

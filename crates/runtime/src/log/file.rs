@@ -117,10 +117,11 @@ impl LogFile {
         Ok(true)
     }
 
-    /// Whether `later` is this file, or what it was compressed into. Not the other way round: when a file was compressed, its
-    /// inode may be given to another.
+    /// Whether `later` is this file, or what it was compressed into. Not the other way round, and not of a compressed file: the
+    /// inode that compression freed is given to the next one, often the next compressed file.
     pub(super) fn is_or_became(&self, later: &Self) -> bool {
-        self.identity == later.identity || later.origin == Some(self.identity)
+        let plain = matches!(self.content, Content::Plain(_));
+        self.identity == later.identity || (plain && later.origin == Some(self.identity))
     }
 
     /// Whether a file with this metadata is this one.
