@@ -210,14 +210,14 @@ impl Engine {
         let query = LogQuery { stdout: attach.stdout, stderr: attach.stderr, ..LogQuery::default() };
         let id = entry.id.as_str();
         let attachment = match (begin, entry.running()) {
-            (Begin::LogAlone, _) => Attachment::new(origin, Half::Closed, Half::Closed).after(self.logs(id, query)?),
+            (Begin::LogAlone, _) => Attachment::new(origin, Half::Closed, Half::Closed).after(self.logs(id, query).await?),
             (_, Err(error @ Error::Refused { reason: Refused::Restarting, .. })) => return Err(error),
             (Begin::Now, Ok(handle)) => match couple(&entry, &handle, attach).await? {
                 Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),
                 None => attach_later(origin, attach),
             },
             (Begin::Log, Ok(handle)) => {
-                let log = self.logs(id, LogQuery { follow: true, ..query })?;
+                let log = self.logs(id, LogQuery { follow: true, ..query }).await?;
                 let stdin = Attach { stdout: false, stderr: false, ..attach };
                 match couple(&entry, &handle, stdin).await? {
                     Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),
@@ -228,7 +228,7 @@ impl Engine {
             (Begin::Now, Err(_)) => attach_later(origin, attach),
             (Begin::Log, Err(_)) => {
                 // Nothing is written before the next start, which waits for this operation.
-                let log = self.logs(id, LogQuery { until: Some(host::now()), ..query })?;
+                let log = self.logs(id, LogQuery { until: Some(host::now()), ..query }).await?;
                 attach_later(origin, attach).after(log)
             }
         };

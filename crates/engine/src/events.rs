@@ -129,6 +129,8 @@ impl Engine {
             Network::None => ("none".to_owned(), "null"),
             Network::Host => ("host".to_owned(), "host"),
             Network::Bridge(name) => (name.clone(), "bridge"),
+            // It is the other's network, and was told of then.
+            Network::Workload(_) => return,
         };
         let attributes = [("container", entry.id.to_string()), ("name", name.clone()), ("type", kind.to_owned())];
         self.shared.events.emit(EventKind::Network, action, &name, owned(&attributes));

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::bytes::{ByteStream, pipe};
 use crate::entry::Entry;
-use crate::runtime::{Driver, Handle, LogPlan, Plan, Streams, View};
+use crate::runtime::{Driver, Handle, LogFormat, LogPlan, Plan, Streams, View};
 use crate::{Engine, Error, host};
 
 /// The command line of a workload that is only made ready: a program that there is behind every wall of namespaces, whatever
@@ -156,7 +156,7 @@ impl Engine {
             let (folder, run) = (engine.folder(&there.id), engine.run_folder(&there.id));
             host::make_folder(&folder)?;
             host::make_folder(&run)?;
-            let limits = engine.shared.settings.log;
+            let limits = &engine.shared.settings.log;
             Ok(Plan {
                 mounts: match view {
                     View::Whole => engine.mounts_that_stay(&workload, &folder)?,
@@ -167,7 +167,15 @@ impl Engine {
                 network: None,
                 helper: None,
                 streams: Streams { terminal: None, stdin: false, stdin_once: false },
-                log: LogPlan { folder, file_bytes: limits.file_bytes, files: limits.files },
+                joins: Vec::new(),
+                log: LogPlan {
+                    folder,
+                    file_bytes: limits.file_bytes,
+                    files: limits.files,
+                    format: LogFormat::Nothing,
+                    buffer: None,
+                },
+                restarts: 0,
                 run,
             })
         })

@@ -43,11 +43,27 @@ pub trait Driver: Send + Sync {
     /// When the run folder cannot be read or what is left cannot be removed.
     fn recover(&self, run: &Path) -> impl Future<Output = Result<Recovered, Error>> + Send;
 
+    /// Lends the root file system of a workload that was created with this run folder and has not ended, by descriptor: none
+    /// of its programs is asked. Blocks for a moment.
+    ///
+    /// # Errors
+    /// When it has ended, or this wall keeps no files where the host sees them.
+    fn root(&self, run: &Path, view: View) -> Result<OwnedFd, Error>;
+
     /// Ends whatever was created with this run folder, without ceremony: for folders that no workload claims.
     ///
     /// # Errors
     /// As [`Driver::recover`].
     fn destroy(&self, run: &Path) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// How much of a root file system is lent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// With everything that is mounted in it: volumes, `/proc` …
+    Whole,
+    /// Only itself.
+    Bare,
 }
 
 /// What a wall can do.

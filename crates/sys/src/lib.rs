@@ -12,6 +12,7 @@ pub mod helper;
 pub mod keyring;
 pub mod loopback;
 pub mod memory;
+pub mod mntns;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

@@ -9,14 +9,16 @@ mod devices;
 mod host;
 mod launch;
 mod recover;
+mod root;
 mod sample;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub use recover::{first_process, live_process};
 pub use sample::sample;
 
-use crate::{Capabilities, Driver, Error, Fingerprint, Handle, Plan, Recovered};
+use crate::{Capabilities, Driver, Error, Fingerprint, Handle, Plan, Recovered, View};
 
 /// Runs workloads as containers.
 #[derive(Clone, Debug)]
@@ -64,6 +66,10 @@ impl Driver for ContainerDriver {
 
     async fn recover(&self, run: &Path) -> Result<Recovered, Error> {
         recover::recover(run).await
+    }
+
+    fn root(&self, run: &Path, view: View) -> Result<OwnedFd, Error> {
+        root::root(run, view)
     }
 
     async fn destroy(&self, run: &Path) -> Result<(), Error> {

@@ -149,7 +149,7 @@ fn kill(init: ProcessRecord) -> io::Result<()> {
     if atoll_sys::pidfd::poll(&process, Some(KILLING))? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
