@@ -210,7 +210,9 @@ impl Engine {
         let query = LogQuery { stdout: attach.stdout, stderr: attach.stderr, ..LogQuery::default() };
         let id = entry.id.as_str();
         let attachment = match (begin, entry.running()) {
-            (Begin::LogAlone, _) => Attachment::new(origin, Half::Closed, Half::Closed).after(self.logs(id, query).await?),
+            (Begin::LogAlone, _) => {
+                Attachment::new(origin, Half::Closed, Half::Closed).after(self.logs(id, query).await?)
+            }
             (_, Err(error @ Error::Refused { reason: Refused::Restarting, .. })) => return Err(error),
             (Begin::Now, Ok(handle)) => match couple(&entry, &handle, attach).await? {
                 Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),

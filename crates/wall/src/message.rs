@@ -6,8 +6,7 @@
 //! when all output before it has been sent.
 
 use atoll_model::{Exit, Health, Restart, Timestamp};
-use atoll_oci::runtime::Process;
-pub use atoll_oci::runtime::Resources;
+pub use atoll_oci::runtime::{Process, Resources};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::{Launch, Size, Streams, User};

@@ -8,7 +8,6 @@ use atoll_model::{
     Checked, Health, HealthCheck, HealthStatus, Mount, MountSource, Network, Phase, PortBinding, Propagation, Stdin,
     Timestamp, Workload,
 };
-use serde_json::json;
 
 use super::config::{DeviceMapping, HostConfig, LogConfig, UlimitRequest};
 use super::container::{

@@ -4,10 +4,9 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use atoll_container::{Execution, Target as Inside};
-use atoll_oci::runtime::Process;
 use atoll_wall::frame::{Frame, Kind};
 use atoll_wall::launch::{Streams, User};
-use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Reply, Request, Resources, State, Target};
+use atoll_wall::message::{Attach, Exec, Failure, FailureKind, Process, Reply, Request, Resources, State, Target};
 use atoll_wall::{PROTOCOL, PROTOCOL_OLDEST};
 use rustix::event::PollFlags;
 
