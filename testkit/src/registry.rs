@@ -239,7 +239,7 @@ impl Kept {
 
 /// A request's body: of a length that is said, or in chunks (RFC 9112, section 7.1).
 fn body(reader: &mut BufReader<TcpStream>, headers: &BTreeMap<String, String>) -> std::io::Result<Vec<u8>> {
-    if !headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+    if headers.get("transfer-encoding").is_none_or(|coding| coding != "chunked") {
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         std::io::Read::read_exact(reader, &mut body)?;

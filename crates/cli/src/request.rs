@@ -58,15 +58,15 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
         user: program.user.clone().unwrap_or_default(),
         stop_signal: program.stop_signal.clone().unwrap_or_default(),
         stop_timeout: program.stop_timeout,
-        healthcheck: health(&args.health)?,
+        healthcheck: health(&args.life.health)?,
         hostname: args.place.hostname.clone().unwrap_or_default(),
         domainname: args.place.domainname.clone().unwrap_or_default(),
         labels: labels(&args.place)?,
         ..CreateRequest::default()
     };
     let host = &mut request.host_config;
-    host.auto_remove = args.rm;
-    if let Some(policy) = &args.restart {
+    host.auto_remove = args.life.rm;
+    if let Some(policy) = &args.life.restart {
         host.restart_policy = values::restart(policy)?;
     }
     host.init = program.init.then_some(true);
@@ -75,8 +75,8 @@ pub(crate) fn create(args: &CreateArgs, streams: Streams) -> Result<CreateReques
     place(&args.place, host)?;
     sharing(&args.place.sharing, host)?;
     devices(&args.devices, host)?;
-    host.log_config.kind = args.place.log.log_driver.clone().unwrap_or_default();
-    host.log_config.config = args.place.log.log_opt.iter().map(|text| values::label(text)).collect();
+    host.log_config.kind = args.life.log.log_driver.clone().unwrap_or_default();
+    host.log_config.config = args.life.log.log_opt.iter().map(|text| values::label(text)).collect();
     for text in &args.place.publish {
         for (port, place) in values::publish(text)? {
             request.exposed_ports.insert(port.clone(), serde_json::json!({}));

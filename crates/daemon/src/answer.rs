@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use atoll_api::docker::{BadRequest, BadUpdate, ErrorBody, InvalidFilter, InvalidKey, InvalidTime};
-use atoll_engine::{ByteStream, Kind};
+use atoll_engine::{ByteStream, Kind, LoginError};
 use atoll_model::sentence;
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -63,10 +63,18 @@ impl From<atoll_engine::Error> for Refusal {
             Kind::Invalid => StatusCode::BAD_REQUEST,
             Kind::Unsupported => StatusCode::NOT_IMPLEMENTED,
             Kind::NotModified => StatusCode::NOT_MODIFIED,
-            Kind::Unauthorized => StatusCode::UNAUTHORIZED,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, sentence(&error))
+    }
+}
+
+impl From<LoginError> for Refusal {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Refused { .. } => Self::new(StatusCode::UNAUTHORIZED, error.to_string()),
+            LoginError::Registry(error) => atoll_engine::Error::from(error).into(),
+        }
     }
 }
 

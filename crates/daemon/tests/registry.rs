@@ -262,13 +262,13 @@ fn proxy(to: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
         for client in listener.incoming().flatten() {
             let log = Arc::clone(&log);
             // A connection that breaks off is the test's business.
-            std::thread::spawn(move || drop(lead(client, to, &log)));
+            std::thread::spawn(move || drop(lead(&client, to, &log)));
         }
     });
     (port, asked)
 }
 
-fn lead(client: TcpStream, to: u16, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn lead(client: &TcpStream, to: u16, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
     let mut lines = Vec::new();
     loop {
@@ -283,7 +283,8 @@ fn lead(client: TcpStream, to: u16, log: &Mutex<Vec<String>>) -> std::io::Result
     log.lock().expect("no panic").push(first.trim().to_owned());
     let mut server = TcpStream::connect(("127.0.0.1", to))?;
     if first.starts_with("CONNECT ") {
-        (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let mut client = client;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
     } else {
         // One request a connection: the registry is asked for the path alone.
         let path = first.splitn(4, '/').nth(3).unwrap_or_default().to_owned();

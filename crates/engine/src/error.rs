@@ -18,8 +18,6 @@ pub enum Kind {
     Unsupported,
     /// It is so already.
     NotModified,
-    /// Credentials that are not taken.
-    Unauthorized,
     /// Something of the host failed.
     Internal,
 }
@@ -85,9 +83,6 @@ pub enum Error {
     /// Making a base image failed.
     #[error("{0}")]
     Bootstrap(#[from] atoll_debian::Error),
-    /// A registry refuses credentials.
-    #[error("{0}")]
-    Unauthorized(String),
     /// An image did not come from its registry, or did not get there.
     #[error("{0}")]
     Registry(#[from] atoll_registry::Error),
@@ -114,7 +109,6 @@ impl Error {
             Self::NameTaken { .. } | Self::Refused { .. } | Self::InUse(_) => Kind::Conflict,
             Self::NotModified => Kind::NotModified,
             Self::Unsupported(_) => Kind::Unsupported,
-            Self::Unauthorized(_) => Kind::Unauthorized,
             Self::Driver(error) => match error.kind() {
                 runtime::ErrorKind::Invalid => Kind::Invalid,
                 runtime::ErrorKind::Unsupported => Kind::Unsupported,

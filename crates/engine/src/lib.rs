@@ -77,7 +77,7 @@ pub use volume::VolumeView;
 pub use workload::Created;
 
 pub use atoll_debian::UnknownVariant;
-pub use atoll_registry::{Credentials, Described, Registries};
+pub use atoll_registry::{Credentials, Described, LoginError, Registries};
 pub use atoll_store::{Change, ChangeKind, PathStat};
 
 use atoll_runtime_drivers as runtime;

@@ -106,12 +106,8 @@ impl Engine {
     ///
     /// # Errors
     /// They are refused, or the registry cannot be asked.
-    pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<Option<String>, Error> {
-        let registries = &self.shared.settings.registries;
-        atoll_registry::login(registries, registry, credentials).await.map_err(|error| match error {
-            LoginError::Refused { .. } => Error::Unauthorized(error.to_string()),
-            LoginError::Registry(error) => error.into(),
-        })
+    pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<Option<String>, LoginError> {
+        atoll_registry::login(&self.shared.settings.registries, registry, credentials).await
     }
 
     /// What a name stands for at its registry, for which platforms; nothing is kept.

@@ -32,7 +32,7 @@ pub struct Packed {
 #[derive(Clone, Debug)]
 enum Origin {
     /// A blob that goes as it is.
-    Blob(Descriptor),
+    Blob(Box<Descriptor>),
     /// A blob that goes in another packing.
     Repacked { blob: Digest, compression: Compression },
 }
@@ -46,8 +46,9 @@ impl Store {
     pub fn packed(&self, blob: &Descriptor, diff_id: Option<&Digest>) -> Result<Packed> {
         let here = self.stat(&blob.digest)?.is_some();
         let packed = |known, media_type, origin| Packed { known, media_type, origin, wanted: blob.digest.clone() };
-        let as_it_is =
-            |blob: &Descriptor| packed(vec![blob.clone()], blob.media_type.clone(), Some(Origin::Blob(blob.clone())));
+        let as_it_is = |blob: &Descriptor| {
+            packed(vec![blob.clone()], blob.media_type.clone(), Some(Origin::Blob(Box::new(blob.clone()))))
+        };
         let (Some(diff_id), Some(promised)) = (diff_id, Compression::of_media_type(&blob.media_type)) else {
             return Ok(if here { as_it_is(blob) } else { packed(vec![blob.clone()], blob.media_type.clone(), None) });
         };

@@ -65,11 +65,11 @@ pub(super) fn bench(direction: Direction, rounds: u32) -> Result<Option<Table>> 
     };
     let arguments = [verb, "-q", packed.as_str()];
     let mut candidates = vec![
-        candidate("atoll", || own(&packed), &undo),
-        candidate("docker client, atolld", || docker(&socket, &arguments), &undo),
+        candidate("atoll", || own(&packed), undo),
+        candidate("docker client, atolld", || docker(&socket, &arguments), undo),
     ];
     if direction == Direction::Push {
-        candidates.push(candidate("atoll, layers kept unpacked", || own(&plain), &undo));
+        candidates.push(candidate("atoll, layers kept unpacked", || own(&plain), undo));
     }
     if let Some(dockerd) = &dockerd {
         let undo = || match direction {

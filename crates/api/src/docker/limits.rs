@@ -321,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    fn update(change: Value, to: &Resources) -> Result<Resources, BadUpdate> {
+    fn update(change: &Value, to: &Resources) -> Result<Resources, BadUpdate> {
         super::super::parse::<UpdateRequest>(change.to_string().as_bytes()).expect("JSON").applied(to)
     }
 
@@ -332,12 +332,12 @@ mod tests {
     #[test]
     fn what_is_not_named_stays() {
         let before = Resources { pids: Some(9), cpu_shares: Some(7), ..with_memory() };
-        assert_eq!(update(json!({}), &before).expect("nothing is asked for"), before);
-        let after = update(json!({"CpuShares": 512, "PidsLimit": 0, "BlkioWeight": 20}), &before).expect("valid");
+        assert_eq!(update(&json!({}), &before).expect("nothing is asked for"), before);
+        let after = update(&json!({"CpuShares": 512, "PidsLimit": 0, "BlkioWeight": 20}), &before).expect("valid");
         assert_eq!((after.cpu_shares, after.pids, after.block_io.weight), (Some(512), None, Some(20)));
         assert_eq!((after.memory, after.memory_swap), (before.memory, before.memory_swap));
         let quota = Resources { cpu_quota: Some(5000), ..Resources::default() };
-        assert_eq!(update(json!({"CpuQuota": -1}), &quota).expect("valid").cpu_quota, None);
+        assert_eq!(update(&json!({"CpuQuota": -1}), &quota).expect("valid").cpu_quota, None);
     }
 
     #[test]
@@ -353,15 +353,15 @@ mod tests {
 
     #[test]
     fn what_holds_from_the_creation_on_is_refused_by_name() {
-        let refused = update(json!({"Ulimits": [{"Name": "nofile"}]}), &Resources::default());
+        let refused = update(&json!({"Ulimits": [{"Name": "nofile"}]}), &Resources::default());
         assert!(matches!(refused, Err(BadUpdate::Bad(BadRequest::Unsupported { option, .. })) if option == "Ulimits"));
-        update(json!({"Ulimits": [], "Devices": null}), &Resources::default()).expect("nothing is asked for");
+        update(&json!({"Ulimits": [], "Devices": null}), &Resources::default()).expect("nothing is asked for");
     }
 
     #[test]
     fn contradictions() {
         let check = |change: Value, to: &Resources, words: &str| {
-            let said = update(change.clone(), to).expect_err("a contradiction").to_string();
+            let said = update(&change, to).expect_err("a contradiction").to_string();
             assert!(said.contains(words), "{change}: {said}");
         };
         let nanos = Resources { nano_cpus: Some(5), ..Resources::default() };
@@ -375,6 +375,6 @@ mod tests {
         check(json!({"Memory": -1}), &with_memory(), "negative");
         check(json!({"BlkioWeight": 5}), &with_memory(), "10 to 1000");
         check(json!({"CpusetCpus": "x"}), &with_memory(), "no list");
-        update(json!({"Memory": 300 << 20, "MemorySwap": -1}), &with_memory()).expect("both at once");
+        update(&json!({"Memory": 300 << 20, "MemorySwap": -1}), &with_memory()).expect("both at once");
     }
 }

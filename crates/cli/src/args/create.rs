@@ -64,13 +64,7 @@ pub(crate) struct CreateArgs {
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
     #[command(flatten)]
-    pub(crate) health: HealthArgs,
-    /// Take the container away when it ends
-    #[arg(long)]
-    pub(crate) rm: bool,
-    /// When to start it again: no, on-failure, always, unless-stopped, or on-unhealthy (failed or not well)
-    #[arg(long, value_name = "POLICY[:MAX]")]
-    pub(crate) restart: Option<String>,
+    pub(crate) life: LifeArgs,
     /// What to call it
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -182,6 +176,19 @@ pub(crate) struct PlaceArgs {
     pub(crate) label_file: Vec<std::path::PathBuf>,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
+}
+
+/// What becomes of it, and of what it says.
+#[derive(Args, Debug)]
+pub(crate) struct LifeArgs {
+    /// Take the container away when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// When to start it again: no, on-failure, always, unless-stopped, or on-unhealthy (failed or not well)
+    #[arg(long, value_name = "POLICY[:MAX]")]
+    pub(crate) restart: Option<String>,
+    #[command(flatten)]
+    pub(crate) health: HealthArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }

@@ -30,7 +30,7 @@ pub(crate) async fn run(daemon: Daemon, args: RunArgs) -> Result<u8> {
     let streams = request::streams(&args.create.program, args.detach)?;
     let id = define(&daemon, &args.create, streams).await?;
     let coupling = Coupling { terminal: args.create.program.tty, stdin: streams.stdin, detach_keys: args.detach_keys };
-    let condition = if args.create.rm { "removed" } else { "next-exit" };
+    let condition = if args.create.life.rm { "removed" } else { "next-exit" };
     let followed = Followed { id: &id, streams, coupling, condition, pass_signals: args.sig_proxy };
     let started = if args.detach {
         start(&daemon, &id).await.map(|()| 0)
@@ -41,7 +41,7 @@ pub(crate) async fn run(daemon: Daemon, args: RunArgs) -> Result<u8> {
         Ok(code) if args.detach => say(&id).map(|()| code),
         Ok(code) => Ok(code),
         Err(error) => {
-            if args.create.rm {
+            if args.create.life.rm {
                 // Docker removes what it could not start; the reason for that is the error that is told.
                 drop(daemon.remove(&with_query(&format!("/containers/{id}"), &[("force", "1")])).await);
             }

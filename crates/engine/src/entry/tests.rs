@@ -54,7 +54,7 @@ async fn waiting_for_not_running() {
     check(condition, &run, &[], None).await;
     check(condition, &run, &[Transition::Exit(exit(3))], Some(3)).await;
     let rest = Transition::Rest(exit(5));
-    check(condition, &run, &[rest.clone()], Some(5)).await;
+    check(condition, &run, std::slice::from_ref(&rest), Some(5)).await;
     check(condition, &run, &[rest.clone(), STARTED], Some(5)).await;
     check(condition, &[run[0].clone(), run[1].clone(), rest.clone()], &[], None).await;
     check(condition, &[run[0].clone(), run[1].clone(), rest], &[Transition::Exit(exit(5))], Some(5)).await;

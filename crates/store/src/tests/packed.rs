@@ -18,7 +18,7 @@ fn plain_layers_are_packed_on_the_way_and_always_alike() {
     let blob = layer.blob.unwrap();
     let packed = bed.store.packed(&blob, Some(&diff_id)).unwrap();
     assert_eq!((packed.descriptor(), packed.media_type.as_str()), (None, media_type::OCI_LAYER_GZIP));
-    assert_eq!(packed.known, [blob.clone()]);
+    assert_eq!(packed.known, std::slice::from_ref(&blob));
     let whole = read(&bed.store, &packed, 0);
     assert!(whole.len() < 10_000 && read(&bed.store, &packed, 100) == whole[100..]);
     let mut plain = Vec::new();
