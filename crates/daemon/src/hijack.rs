@@ -73,23 +73,41 @@ impl Wish {
         switching(kind)
     }
 
-    /// Says one thing on the stream and ends it: how a program that could not be run is answered.
-    pub(crate) fn tell(self, terminal: bool, text: &str) -> Response {
+    /// Couples the client to what `start` comes to; where that fails, its words are all that comes on the stream.
+    ///
+    /// On an upgraded connection it begins when the head of the answer is sent: there are clients (the SDK for Python) that
+    /// lose what arrives together with that.
+    pub(crate) async fn couple_later(
+        self,
+        terminal: bool,
+        start: impl Future<Output = Result<Attachment, String>> + Send + 'static,
+    ) -> Response {
         let kind = if terminal { RAW_STREAM } else { MULTIPLEXED_STREAM };
-        let bytes = encode(terminal, &Chunk { stream: Stream::Stdout, bytes: text.as_bytes().to_vec() });
+        let said = move |text: String| encode(terminal, &Chunk { stream: Stream::Stdout, bytes: text.into_bytes() });
         let Some(upgrade) = self.upgrade else {
-            return ([(header::CONTENT_TYPE, kind)], bytes).into_response();
+            return match start.await {
+                Ok(attachment) => self.couple(attachment),
+                Err(text) => ([(header::CONTENT_TYPE, kind)], said(text)).into_response(),
+            };
         };
+        let (stdin, keys) = (self.stdin, self.keys);
         tokio::spawn(async move {
-            match upgrade.await {
-                Ok(upgraded) => {
+            let upgraded = match upgrade.await {
+                Ok(upgraded) => upgraded,
+                Err(error) => return left_early(&error),
+            };
+            match start.await {
+                Ok(attachment) => {
+                    let (source, sink) = ends(upgraded, terminal);
+                    carry(source, sink, attachment, stdin.then_some(keys)).await;
+                }
+                Err(text) => {
                     let mut io = TokioIo::new(upgraded);
                     // A client that is gone is told nothing.
-                    if io.write_all(&bytes).await.is_ok() {
+                    if io.write_all(&said(text)).await.is_ok() {
                         drop(io.shutdown().await);
                     }
                 }
-                Err(error) => left_early(&error),
             }
         });
         switching(kind)

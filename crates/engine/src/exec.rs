@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attach, Attachment, Origin};
 use crate::entry::Entry;
-use crate::runtime::{ExecPlan, Size, Target};
+use crate::runtime::{ExecPlan, Handle, Size, Target};
 use crate::{Engine, Error, host};
 
 /// Sessions that one workload may have at a time, ended ones included until it ends.
@@ -86,6 +86,62 @@ enum Stage {
     Ended { code: i32 },
 }
 
+/// A session that one caller is about to run; it is free again when this is dropped before.
+#[derive(Debug)]
+pub struct ExecClaim {
+    engine: Engine,
+    entry: Arc<Entry>,
+    handle: Handle,
+    id: String,
+    draft: ExecDraft,
+    runs: bool,
+}
+
+impl ExecClaim {
+    /// Runs the session's program, coupled to the caller unless `detach`.
+    ///
+    /// # Errors
+    /// When it cannot be run ([`Error::exit_code`]).
+    pub async fn run(mut self, size: Option<Size>, detach: bool) -> Result<Option<Attachment>, Error> {
+        self.runs = true;
+        let Self { engine, entry, id, draft, .. } = &self;
+        let plan = ExecPlan {
+            id: id.clone(),
+            workload: entry.workload(),
+            args: draft.args.clone(),
+            env: draft.env.clone(),
+            working_dir: draft.working_dir.clone(),
+            user: draft.user.clone(),
+            privileged: draft.privileged,
+            terminal: draft.terminal.then(|| size.unwrap_or_default()),
+            attach: if detach { Attach::default() } else { draft.attach },
+        };
+        // Told before it runs: its end may come at once.
+        engine.say(entry, &format!("exec_start: {}", draft.line()), &[("execID", id.clone())]);
+        match self.handle.exec(plan).await {
+            Ok((pid, streams)) => {
+                engine.exec_runs(entry, id, pid);
+                let origin = Origin::new(engine.clone(), Arc::clone(entry), Some(id.clone()));
+                Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, origin)))
+            }
+            Err(error) => {
+                let error = Error::from(error);
+                let code = error.exit_code().unwrap_or(126);
+                entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Ended { code }));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for ExecClaim {
+    fn drop(&mut self) {
+        if !self.runs {
+            self.entry.execs(|execs| set_stage(execs.get_mut(&self.id), Stage::Made));
+        }
+    }
+}
+
 impl Engine {
     /// Makes a session in a running workload.
     ///
@@ -115,47 +171,20 @@ impl Engine {
         Ok(id)
     }
 
-    /// Runs a session's program, coupled to the caller unless `detach`.
+    /// Takes a session for one caller, who is then to run it.
     ///
     /// # Errors
-    /// When it was started before, or its program cannot be run ([`Error::exit_code`]).
-    pub async fn exec_start(&self, id: &str, size: Option<Size>, detach: bool) -> Result<Option<Attachment>, Error> {
+    /// When it was started before, or its workload does not run.
+    pub fn exec_claim(&self, id: &str) -> Result<ExecClaim, Error> {
         let (entry, draft) = self.find_exec(id, |session| match session.stage {
             Stage::Made => Ok(session.draft.clone()),
             Stage::Running { .. } => Err(Error::InUse(format!("Exec instance {id} is already running"))),
             Stage::Ended { .. } => Err(Error::InUse(format!("Exec instance {id} has already run"))),
         })?;
-        let draft = draft?;
-        let handle = entry.running()?;
-        let what = draft.line();
-        let plan = ExecPlan {
-            id: id.to_owned(),
-            workload: entry.workload(),
-            args: draft.args,
-            env: draft.env,
-            working_dir: draft.working_dir,
-            user: draft.user,
-            privileged: draft.privileged,
-            terminal: draft.terminal.then(|| size.unwrap_or_default()),
-            attach: if detach { Attach::default() } else { draft.attach },
-        };
+        let (draft, handle) = (draft?, entry.running()?);
         // Marked before it runs, so that an end that comes at once finds it.
         entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Running { pid: 0 }));
-        // Told before it runs, for the same reason.
-        self.say(&entry, &format!("exec_start: {what}"), &[("execID", id.to_owned())]);
-        match handle.exec(plan).await {
-            Ok((pid, streams)) => {
-                self.exec_runs(&entry, id, pid);
-                let origin = Origin::new(self.clone(), Arc::clone(&entry), Some(id.to_owned()));
-                Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, origin)))
-            }
-            Err(error) => {
-                let error = Error::from(error);
-                let code = error.exit_code().unwrap_or(126);
-                entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Ended { code }));
-                Err(error)
-            }
-        }
+        Ok(ExecClaim { engine: self.clone(), entry, handle, id: id.to_owned(), draft, runs: false })
     }
 
     /// Notes that a session's program runs, unless it has ended already.

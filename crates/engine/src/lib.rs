@@ -57,7 +57,7 @@ pub use engine::{Engine, Info};
 pub use entry::{WaitCondition, Waiter, WorkloadView};
 pub use error::{Error, Kind};
 pub use events::EventStream;
-pub use exec::{ExecDraft, ExecView};
+pub use exec::{ExecClaim, ExecDraft, ExecView};
 pub use failpoints::FAILPOINTS;
 pub use image::{ImageView, Progress, ProgressEvent, Removal};
 pub use import::ImportRequest;

@@ -47,18 +47,17 @@ async fn start(Held(state): Held<State>, Path(id): Path<String>, mut request: Re
     let wish = Wish::of(&mut request, draft.attach.stdin, &draft.detach_keys);
     let wanted: ExecStartRequest = body(request).await?;
     let size = wanted.console_size.map(|[rows, columns]| Size { rows, columns });
+    let claim = state.engine.exec_claim(&id)?;
     if wanted.detach {
-        state.engine.exec_start(&id, size, true).await?;
+        claim.run(size, true).await?;
         return Ok(StatusCode::OK.into_response());
     }
-    let wish = wish?;
-    match state.engine.exec_start(&id, size, false).await {
-        Ok(Some(attachment)) => Ok(wish.couple(attachment)),
-        Ok(None) => Ok(StatusCode::OK.into_response()),
+    let start = async move {
         // The client shows what comes on the stream, then asks for the session's exit code: 126 or 127.
-        Err(error) if error.exit_code().is_some() => Ok(wish.tell(draft.terminal, &format!("{error}\r\n"))),
-        Err(error) => Err(error.into()),
-    }
+        let attachment = claim.run(size, false).await.map_err(|error| format!("{error}\r\n"))?;
+        attachment.ok_or_else(String::new)
+    };
+    Ok(wish?.couple_later(draft.terminal, start).await)
 }
 
 async fn resize(

@@ -18,7 +18,6 @@ pub(super) fn routes() -> Router<State> {
         .route("/containers/prune", post(containers))
         .route("/volumes/prune", post(volumes))
         .route("/networks/prune", post(networks))
-        .route("/build/prune", post(build))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -61,10 +60,4 @@ async fn volumes(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> A
 async fn networks(Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
     query.read(&["label", "label!", "until"])?;
     Ok(Json(json!({"NetworksDeleted": null})))
-}
-
-/// There is no builder yet that keeps a cache.
-async fn build(Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
-    query.read(&["id", "inuse", "label", "label!", "parent", "private", "shared", "type", "until", "unused-for"])?;
-    Ok(Json(json!({"CachesDeleted": null, "SpaceReclaimed": 0})))
 }
