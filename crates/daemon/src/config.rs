@@ -282,7 +282,7 @@ fn log_settings(table: LogTable) -> Result<LogSettings> {
         bail!("log.files must be at least 1, log.file_bytes at least 65536");
     }
     let driver = table.driver.map(|name| name.parse()).transpose().context("log.driver")?;
-    let default = Log { driver, options: table.options }.settle(&Log::default()).context("log.options")?;
+    let default = Log { driver, options: table.options }.settle(&defaults.default).context("log.options")?;
     Ok(LogSettings { default, file_bytes, files })
 }
 
@@ -332,9 +332,9 @@ mod tests {
         let file = "root = '/a'\nrun = '/b'\n[log]\nfiles = 5";
         let config = load(file, &["--run", "/c"]).expect("valid");
         assert_eq!((config.root, config.run.clone()), (PathBuf::from("/a"), PathBuf::from("/c")));
-        assert_eq!((config.log.files, config.log.default.driver().name()), (5, "local"));
-        let config = load("[log]\ndriver = 'json-file'\noptions = { max-size = '1m' }", &[]).expect("valid");
-        assert_eq!((config.log.default.driver().name(), &*config.log.default.options["max-size"]), ("json-file", "1m"));
+        assert_eq!((config.log.files, config.log.default.driver().name()), (5, "json-file"));
+        let config = load("[log]\ndriver = 'local'\noptions = { max-size = '1m' }", &[]).expect("valid");
+        assert_eq!((config.log.default.driver().name(), &*config.log.default.options["max-size"]), ("local", "1m"));
         let config = load(file, &["--run", "/c"]).expect("valid");
         assert_eq!(config.socket(), PathBuf::from("/c/atoll.sock"));
         let config = load("", &["--host", "unix:///x.sock"]).expect("valid");
@@ -347,7 +347,10 @@ mod tests {
         assert!(refused("colour = 'red'", &[]).contains("colour"));
         assert!(refused("[log]\nfiles = 0", &[]).contains("log.files"));
         assert!(refused("[log]\ndriver = 'paper'", &[]).contains("paper"));
-        assert!(refused("[log.options]\nlabels = 'a'", &[]).contains("'labels' for log driver local"));
+        assert!(
+            refused("[log]\ndriver = 'local'\noptions = { labels = 'a' }", &[])
+                .contains("'labels' for log driver local")
+        );
         assert!(refused("[registry.mirrors]\n'docker.io' = ['https://m/']", &[]).contains("https://m/"));
         assert!(refused("", &["--host", "http://x"]).contains("http://x"));
         assert!(refused("", &["--host", "tcp://nowhere"]).contains("tcp://nowhere"));

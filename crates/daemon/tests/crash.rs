@@ -66,6 +66,8 @@ fn commands(host: &TempHost, registry: &Registry, point: &str) -> Option<Vec<Vec
             "-d",
             "--name",
             "web",
+            "--log-driver",
+            "local",
             "--log-opt",
             "max-size=2k",
             "--log-opt",

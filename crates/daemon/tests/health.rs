@@ -215,10 +215,9 @@ fn what_is_unhealthy_is_started_again_with_the_daemon_dead_too() {
     }
     until("the other policies leave it", || count(&host, "always") == "0 running unhealthy");
 
-    let id = look(&host, "web", "{{.Id}}");
+    let log = look(&host, "web", "{{.LogPath}}");
     ok(&host, &["exec", "-d", "web", "sh", "-c", "sleep 0.5; rm /ok"]);
     host.kill_daemon().expect("it ran");
-    let log = host.root().join("workloads").join(id).join("log.0");
     let before = std::fs::metadata(&log).expect("a log").len();
     until("it runs again without a daemon", || std::fs::metadata(&log).is_ok_and(|meta| meta.len() > before));
     host.start_daemon(&[]).expect("it starts again");

@@ -46,15 +46,20 @@ fn numbers(from: u32, to: u32) -> String {
 }
 
 #[test]
-fn the_default_is_local_and_an_inspection_says_what_was_asked_for() {
+fn the_default_is_json_file_and_an_inspection_says_what_was_asked_for() {
     let Some(host) = host() else { return };
-    assert_eq!(ok(&host, &["info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"]), "local [json-file local]");
+    assert_eq!(ok(&host, &["info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"]), "json-file [json-file local]");
     ok(&host, &["run", "--name", "plain", IMAGE, "echo", "text"]);
+    assert_eq!(inspect(&host, "plain", "{{json .HostConfig.LogConfig}}"), r#"{"Type":"json-file","Config":{}}"#);
+    assert_eq!(ok(&host, &["logs", "plain"]), "text");
+
+    ok(&host, &["run", "--name", "local", "--log-driver", "local", IMAGE, "echo", "text"]);
+    // Its files are nobody else's to read.
     assert_eq!(
-        inspect(&host, "plain", "{{json .HostConfig.LogConfig}} {{.LogPath}}"),
+        inspect(&host, "local", "{{json .HostConfig.LogConfig}} {{.LogPath}}"),
         r#"{"Type":"local","Config":{}}"#
     );
-    assert_eq!((ok(&host, &["logs", "plain"]).as_str(), files(&host, "plain")), ("text", vec!["log.0".to_owned()]));
+    assert_eq!((ok(&host, &["logs", "local"]).as_str(), files(&host, "local")), ("text", vec!["log.0".to_owned()]));
 
     ok(
         &host,

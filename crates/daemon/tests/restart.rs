@@ -207,9 +207,8 @@ fn the_policy_holds_while_the_daemon_is_dead() {
     start(&host, "limited", "on-failure:4", "echo run; exit 3");
     start(&host, "killed", "unless-stopped", "echo run; exec sleep 1000");
     until("the first is being restarted", || count(&host, "fails") >= 1);
-    let (id, victim) = (look(&host, "fails", "{{.Id}}"), processes(&host, "killed"));
+    let (log, victim) = (look(&host, "fails", "{{.LogPath}}"), processes(&host, "killed"));
     host.kill_daemon().expect("it ran");
-    let log = host.root().join("workloads").join(id).join("log.0");
     let size = || std::fs::metadata(&log).map_or(0, |meta| meta.len());
     let before = size();
     until("it runs again without a daemon", || size() > before);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use atoll_model::Log;
+use atoll_model::{Log, LogDriver};
 use atoll_registry::Registries;
 
 use crate::runtime::LogPlan;
@@ -40,6 +40,8 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { default: Log::default(), file_bytes: LogPlan::FILE_BYTES, files: LogPlan::FILES }
+        // There are clients (the SDK for Python) that ask for logs only where the driver is this one.
+        let default = Log { driver: Some(LogDriver::JsonFile), ..Log::default() };
+        Self { default, file_bytes: LogPlan::FILE_BYTES, files: LogPlan::FILES }
     }
 }

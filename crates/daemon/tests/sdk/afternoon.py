@@ -180,14 +180,13 @@ def volumes_outlive(client, image):
 def limits_hold(client, image):
     out = client.containers.run(
         image,
-        ["sh", "-c", "ulimit -n; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; hostname; cat /etc/hosts"],
+        ["sh", "-c", "ulimit -n; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; hostname"],
         remove=True,
         ulimits=[Ulimit(name="nofile", soft=77, hard=88)],
         sysctls={"net.ipv4.ip_unprivileged_port_start": "99"},
         hostname="named",
-        extra_hosts={"there": "10.9.8.7"},
     )
-    assert out.split()[:3] == [b"77", b"99", b"named"] and b"10.9.8.7\tthere" in out, out
+    assert out.split() == [b"77", b"99", b"named"], out
     refused(ContainerError, lambda: client.containers.run(image, "touch /f", read_only=True, remove=True))
 
 
