@@ -42,9 +42,18 @@ fn bodies_that_make_no_sense_are_refused_with_a_sentence() {
         assert!(!answer.message().is_empty(), "{path} {shown}");
     };
     for path in ["/containers/create", "/v1.24/containers/create", "/v1.41/containers/create", "/volumes/create"] {
-        for body in
-            ["{", "{\"a", "[]", "5", "\"x\"", "{}x", "{\"Image\":5}", "{\"HostConfig\":7,\"Name\":7}", "\u{0}", &deep]
-        {
+        for body in [
+            "{",
+            "{\"a",
+            "[]",
+            "5",
+            "\"x\"",
+            "{}x",
+            "{\"Image\":5,\"Name\":5}",
+            "{\"HostConfig\":7,\"Name\":7}",
+            "\u{0}",
+            &deep,
+        ] {
             check(path, body);
         }
     }

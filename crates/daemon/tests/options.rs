@@ -264,7 +264,7 @@ fn devices_by_rule() {
     assert_eq!(inside(&host, &["--device-cgroup-rule", "c 10:229 rw"], &open), "open");
     sleeper(&host, "web", &["--device-cgroup-rule", "c 10:* rwm"]);
     assert_eq!(shown(&host, "web", "DeviceCgroupRules"), r#"["c 10:* rwm"]"#);
-    refused(&host, &["--device-cgroup-rule", "c 10 rw"], "invalid device cgroup rule");
+    refused(&host, &["--device-cgroup-rule", "c 10 rw"], "invalid device cgroup format");
 }
 
 /// A control group that goes with the value.

@@ -356,6 +356,8 @@ fn proxies_and_own_authorities() {
 #[test]
 fn attestations_are_shown_and_travel_along() {
     let Some(host) = host() else { return };
+    // Its configuration is that of the image which is attested: they would be one.
+    ok(&host, &["rmi", IMAGE]);
     let image = support::busybox().expect("the host has it").published();
     let blob = |text: String| (format!("sha256:{}", sha256(text.as_bytes())), text.into_bytes());
     let statement = blob(r#"{"_type":"https://in-toto.io/Statement/v0.1"}"#.to_owned());

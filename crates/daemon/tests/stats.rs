@@ -239,7 +239,7 @@ fn refused_changes_leave_everything_as_it_was() {
         (&["--cpus", "1"], "Nano CPUs cannot be updated as CPU Quota has already been set"),
         (&["--memory-reservation", "65m"], "memory reservation"),
         (&["--cpuset-cpus", "4000"], "cpuset.cpus"),
-        (&["--restart", "always"], "RestartPolicy"),
+        (&["--restart", "often"], "invalid restart policy"),
     ] {
         let ran = run(&host, &[&["update"], change, &["web"]].concat());
         assert!(ran.code == Some(1) && ran.err.contains(words), "{change:?}: {ran:?}");

@@ -77,6 +77,8 @@ struct Note {
 pub(crate) struct ExecSession {
     draft: ExecDraft,
     stage: Stage,
+    /// The size that its terminal is to have once its program runs.
+    resized: Option<Size>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +122,10 @@ impl ExecClaim {
         engine.say(entry, &format!("exec_start: {}", draft.line()), &[("execID", id.clone())]);
         match self.handle.exec(plan).await {
             Ok((pid, streams)) => {
-                engine.exec_runs(entry, id, pid);
+                if let Some(size) = engine.exec_runs(entry, id, pid) {
+                    // One that has ended needs none.
+                    drop(self.handle.resize(Target::Exec(id.clone()), size).await);
+                }
                 let origin = Origin::new(engine.clone(), Arc::clone(entry), Some(id.clone()));
                 Ok((!detach).then(|| Attachment::of_session(draft.terminal, streams, origin)))
             }
@@ -160,7 +165,7 @@ impl Engine {
             }
             let full = execs.len() >= SESSIONS_MAX;
             if !full {
-                execs.insert(id.clone(), ExecSession { draft: draft.clone(), stage: Stage::Made });
+                execs.insert(id.clone(), ExecSession { draft: draft.clone(), stage: Stage::Made, resized: None });
             }
             full
         });
@@ -187,20 +192,18 @@ impl Engine {
         Ok(ExecClaim { engine: self.clone(), entry, handle, id: id.to_owned(), draft, runs: false })
     }
 
-    /// Notes that a session's program runs, unless it has ended already.
-    fn exec_runs(&self, entry: &Entry, id: &str, pid: i32) {
+    /// Notes that a session's program runs, unless it has ended already; the size that its terminal was to have since.
+    fn exec_runs(&self, entry: &Entry, id: &str, pid: i32) -> Option<Size> {
         entry.execs(|execs| {
-            if let Some(session) = execs.get_mut(id)
-                && matches!(session.stage, Stage::Running { .. })
-            {
-                session.stage = Stage::Running { pid };
-                let note = Note { draft: session.draft.clone(), pid };
-                let text = serde_json::to_vec(&note).expect("a note is plain data");
-                if let Err(error) = host::write_file(&self.exec_note(entry, id), &text) {
-                    tracing::debug!(%error, "the next daemon will know little of an exec session");
-                }
+            let session = execs.get_mut(id).filter(|session| matches!(session.stage, Stage::Running { .. }))?;
+            session.stage = Stage::Running { pid };
+            let note = Note { draft: session.draft.clone(), pid };
+            let text = serde_json::to_vec(&note).expect("a note is plain data");
+            if let Err(error) = host::write_file(&self.exec_note(entry, id), &text) {
+                tracing::debug!(%error, "the next daemon will know little of an exec session");
             }
-        });
+            session.resized.take()
+        })
     }
 
     fn exec_note(&self, entry: &Entry, id: &str) -> PathBuf {
@@ -217,8 +220,26 @@ impl Engine {
     /// # Errors
     /// When it does not run or has no terminal.
     pub async fn exec_resize(&self, id: &str, size: Size) -> Result<(), Error> {
-        let (entry, _) = self.find_exec(id, |_| ())?;
+        let (entry, ()) = self.find_exec(id, |_| ())?;
+        let begins = entry.execs(|execs| match execs.get_mut(id) {
+            Some(session) if matches!(session.stage, Stage::Running { pid: 0 }) => {
+                session.resized = Some(size);
+                true
+            }
+            _ => false,
+        });
+        if begins {
+            return Ok(());
+        }
         Ok(entry.running()?.resize(Target::Exec(id.to_owned()), size).await?)
+    }
+
+    /// The sessions of a workload that have not ended.
+    pub(crate) fn exec_ids(&self, entry: &Entry) -> Vec<String> {
+        entry.execs(|execs| {
+            let there = execs.iter().filter(|(_, session)| !matches!(session.stage, Stage::Ended { .. }));
+            there.map(|(id, _)| id.clone()).collect()
+        })
     }
 
     /// One session.
@@ -268,7 +289,7 @@ impl Engine {
             for id in ids {
                 let note = std::fs::read(self.exec_note(entry, &id)).ok();
                 let Note { draft, pid } = note.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-                execs.insert(id, ExecSession { draft, stage: Stage::Running { pid } });
+                execs.insert(id, ExecSession { draft, stage: Stage::Running { pid }, resized: None });
             }
         });
     }

@@ -8,6 +8,7 @@ use std::io;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
+use atoll_model::Refused;
 use tokio::process::Command;
 
 use crate::{Engine, Error};
@@ -42,8 +43,10 @@ impl Engine {
         let arguments = if arguments.is_empty() { DEFAULT } else { arguments };
         check(arguments)?;
         let entry = self.find(name)?;
-        let Ok(handle) = entry.running() else {
-            return Err(Error::InUse(format!("Container {} is not running", entry.id)));
+        let handle = match entry.running() {
+            Ok(handle) => handle,
+            Err(error @ Error::Refused { reason: Refused::Restarting, .. }) => return Err(error),
+            Err(_) => return Err(Error::InUse(format!("Container {} is not running", entry.id))),
         };
         let pids = handle.processes().await?;
         let words: Vec<&str> = arguments.split(' ').filter(|word| !word.is_empty()).collect();

@@ -227,7 +227,7 @@ impl Engine {
             restarts: standing.restarts,
             health: standing.health,
             endpoint: self.endpoint(&entry.id),
-            execs: entry.execs(|execs| execs.keys().cloned().collect()),
+            execs: self.exec_ids(entry),
             log: self.log_file(entry),
         }
     }

@@ -81,6 +81,9 @@ impl BadRequest {
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| BadRequest::Json(error.to_string()))?;
     drop_nulls(&mut value);
+    if !value.is_object() {
+        return Err(BadRequest::Json("an object is expected".to_owned()));
+    }
     serde_json::from_value(value).map_err(|error| BadRequest::Json(error.to_string()))
 }
 
