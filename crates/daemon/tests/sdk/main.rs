@@ -12,9 +12,9 @@ use std::process::Command;
 use support::IMAGE;
 
 /// The SDK for Python, and what it is installed with.
-const PYTHON: &str = "docker==7.1.0";
+const PYTHON: &str = "docker==7.2.0";
 /// dockerode.
-const NODE: &str = "dockerode@4.0.9";
+const NODE: &str = "dockerode@5.0.1";
 /// Seconds that an afternoon may take.
 const LIMIT_S: &str = "300";
 
