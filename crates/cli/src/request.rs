@@ -226,15 +226,16 @@ fn limits(args: &LimitArgs, host: &mut HostConfig) -> Result<()> {
     host.memory_swappiness = finer.memory_swappiness;
     host.oom_kill_disable = finer.oom_kill_disable.then_some(true);
     host.oom_score_adj = finer.oom_score_adj.unwrap_or_default();
-    host.cpu_realtime_period = finer.cpu_rt_period.unwrap_or_default();
-    host.cpu_realtime_runtime = finer.cpu_rt_runtime.unwrap_or_default();
     finer.cgroup_parent.clone().unwrap_or_default().clone_into(&mut host.cgroup_parent);
-    host.nano_cpus = args.cpus.as_deref().map_or(Ok(0), values::nano_cpus)?;
-    host.cpu_shares = args.cpu_shares.unwrap_or_default();
-    host.cpu_quota = args.cpu_quota.unwrap_or_default();
-    host.cpu_period = args.cpu_period.unwrap_or_default();
-    args.cpuset_cpus.clone().unwrap_or_default().clone_into(&mut host.cpuset_cpus);
-    args.cpuset_mems.clone().unwrap_or_default().clone_into(&mut host.cpuset_mems);
+    let cpu = &args.processors;
+    host.cpu_realtime_period = cpu.cpu_rt_period.unwrap_or_default();
+    host.cpu_realtime_runtime = cpu.cpu_rt_runtime.unwrap_or_default();
+    host.nano_cpus = cpu.cpus.as_deref().map_or(Ok(0), values::nano_cpus)?;
+    host.cpu_shares = cpu.cpu_shares.unwrap_or_default();
+    host.cpu_quota = cpu.cpu_quota.unwrap_or_default();
+    host.cpu_period = cpu.cpu_period.unwrap_or_default();
+    cpu.cpuset_cpus.clone().unwrap_or_default().clone_into(&mut host.cpuset_cpus);
+    cpu.cpuset_mems.clone().unwrap_or_default().clone_into(&mut host.cpuset_mems);
     host.pids_limit = args.pids_limit.unwrap_or_default();
     for text in &args.ulimit {
         host.ulimits.push(values::ulimit(text)?);

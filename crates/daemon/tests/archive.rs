@@ -8,21 +8,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use atoll_testkit::{Image, Layer, TempHost};
-use support::{IMAGE, Ran, docker, finish, has_docker, until};
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
+use support::stock::{host, ok, run};
+use support::{IMAGE, docker, finish, until};
 
 /// Says what is wrong, and does nothing.
 #[track_caller]

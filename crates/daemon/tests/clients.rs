@@ -5,21 +5,8 @@ mod support;
 use std::process::{Command, Stdio};
 
 use atoll_testkit::{Answer, Layer, Registry, TempHost};
-use support::{IMAGE, Ran, archive, busybox, docker, finish, has_docker, until};
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
+use support::stock::{host, ok, run};
+use support::{IMAGE, archive, busybox, docker, finish, until};
 
 /// A container that runs until it is stopped, and ends at once on SIGTERM.
 fn sleeper(host: &TempHost, name: &str) -> String {

@@ -3,24 +3,11 @@
 mod support;
 
 use atoll_testkit::TempHost;
-use support::{IMAGE, Ran, atoll, docker, finish, has_docker, until};
+use support::stock::{host, ok, run};
+use support::{IMAGE, atoll, finish, until};
 
 /// Checks come quickly in these tests.
 const QUICK: [&str; 2] = ["--health-interval", "100ms"];
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
 
 /// Starts a shell's script in the background, checked by `check`.
 #[track_caller]

@@ -7,21 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use atoll_testkit::TempHost;
-use support::{IMAGE, Ran, docker, finish, has_docker, until};
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
+use support::stock::{host, ok, run};
+use support::{IMAGE, docker, finish, until};
 
 fn inspect(host: &TempHost, name: &str, template: &str) -> String {
     ok(host, &["inspect", "-f", template, name])

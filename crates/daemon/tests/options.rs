@@ -8,21 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use atoll_testkit::TempHost;
-use support::{IMAGE, Ran, docker, finish, has_docker};
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
+use support::stock::{host, ok, run};
+use support::{IMAGE, finish};
 
 /// What a program in a new container writes.
 #[track_caller]

@@ -10,20 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use atoll_testkit::{Distribution, Image, Layer, TempHost, make_certificates, own_name, require_programs};
-use support::{IMAGE, Ran, archive, atoll, docker, finish, has_docker};
+use support::stock::{ok, run};
+use support::{IMAGE, archive, atoll, docker, finish};
 
 /// A host with the image, where the stock client and Debian's registry are there too.
 fn host() -> Option<TempHost> {
-    (has_docker() && require_programs(&["docker-registry", "htpasswd", "openssl"])).then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
+    require_programs(&["docker-registry", "htpasswd", "openssl"]).then(support::stock::host).flatten()
 }
 
 /// A request as no client makes it: status and body.

@@ -5,21 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use atoll_testkit::TempHost;
-use support::{IMAGE, Ran, docker, finish, has_docker, until};
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
+use support::stock::{host, ok, run};
+use support::{IMAGE, finish, until};
 
 /// Starts a shell's script in the background with a policy.
 fn start(host: &TempHost, name: &str, policy: &str, script: &str) {

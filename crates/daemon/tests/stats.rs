@@ -9,21 +9,8 @@ use std::process::Stdio;
 
 use atoll_testkit::TempHost;
 use serde_json::Value;
-use support::{IMAGE, Ran, atoll, docker, finish, has_docker, until};
-
-/// A host with the image, where the stock client is there too.
-fn host() -> Option<TempHost> {
-    has_docker().then(support::host).flatten()
-}
-
-fn run(host: &TempHost, arguments: &[&str]) -> Ran {
-    finish(docker(host, arguments), "")
-}
-
-#[track_caller]
-fn ok(host: &TempHost, arguments: &[&str]) -> String {
-    run(host, arguments).ok()
-}
+use support::stock::{host, ok, run};
+use support::{IMAGE, atoll, docker, finish, until};
 
 #[track_caller]
 fn container(host: &TempHost, name: &str, options: &[&str], script: &str) -> String {

@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use super::usage::ProcessorArgs;
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   atoll run --rm demo echo hello
@@ -277,24 +279,8 @@ pub(crate) struct LimitArgs {
     /// Memory that is kept when the host is short of it
     #[arg(long, value_name = "BYTES")]
     pub(crate) memory_reservation: Option<String>,
-    /// Processors, such as 1.5
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) cpus: Option<String>,
-    /// Weight when processors are short, 1024 by default
-    #[arg(short = 'c', long, value_name = "WEIGHT")]
-    pub(crate) cpu_shares: Option<i64>,
-    /// Microseconds of processor time in each period
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
-    pub(crate) cpu_quota: Option<i64>,
-    /// Length of a period
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub(crate) cpu_period: Option<i64>,
-    /// Processors it may run on, such as 0-2,4
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_cpus: Option<String>,
-    /// Memory nodes it may use
-    #[arg(long, value_name = "LIST")]
-    pub(crate) cpuset_mems: Option<String>,
+    #[command(flatten)]
+    pub(crate) processors: ProcessorArgs,
     /// Tasks it may have; -1 for any number
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) pids_limit: Option<i64>,
@@ -321,12 +307,6 @@ pub(crate) struct FinerArgs {
     /// How much likelier than others it is killed when memory is short, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) oom_score_adj: Option<i64>,
-    /// Microseconds of a period of real-time processor time
-    #[arg(long, value_name = "MICROSECONDS")]
-    pub(crate) cpu_rt_period: Option<i64>,
-    /// What of each it may use
-    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
-    pub(crate) cpu_rt_runtime: Option<i64>,
 }
 
 /// How to learn whether the workload is well. Times are written as 500ms, 30s, 1m30s.

@@ -65,13 +65,13 @@ pub(crate) struct UpdateArgs {
     pub(crate) containers: Vec<String>,
 }
 
-/// Flags of `update` about processors.
+/// Flags of `create` and `update` about processors.
 #[derive(Args, Debug)]
 pub(crate) struct ProcessorArgs {
     /// Processors, such as 1.5
     #[arg(long, value_name = "NUMBER")]
     pub(crate) cpus: Option<String>,
-    /// Weight when processors are short
+    /// Weight when processors are short, 1024 by default
     #[arg(short = 'c', long, value_name = "WEIGHT")]
     pub(crate) cpu_shares: Option<i64>,
     /// Microseconds of processor time in each period; -1 for any number

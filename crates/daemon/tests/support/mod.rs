@@ -146,3 +146,24 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// The stock client against a host that has [`IMAGE`].
+pub(crate) mod stock {
+    use super::{Ran, TempHost, docker, finish, has_docker};
+
+    /// A host with the image, where the client is there too.
+    pub(crate) fn host() -> Option<TempHost> {
+        has_docker().then(super::host).flatten()
+    }
+
+    /// Runs the client to its end.
+    pub(crate) fn run(host: &TempHost, arguments: &[&str]) -> Ran {
+        finish(docker(host, arguments), "")
+    }
+
+    /// What it writes where it succeeds.
+    #[track_caller]
+    pub(crate) fn ok(host: &TempHost, arguments: &[&str]) -> String {
+        run(host, arguments).ok()
+    }
+}
