@@ -81,6 +81,10 @@ impl BadRequest {
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRequest> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|error| BadRequest::Json(error.to_string()))?;
     drop_nulls(&mut value);
+    if value.is_null() {
+        // As a field of that value, it is the same as absent.
+        value = Value::Object(serde_json::Map::new());
+    }
     if !value.is_object() {
         return Err(BadRequest::Json("an object is expected".to_owned()));
     }
@@ -95,5 +99,22 @@ fn drop_nulls(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_an_object_or_nothing() {
+        let check = |body: &str, fine: bool| assert_eq!(parse::<ErrorBody>(body.as_bytes()).is_ok(), fine, "{body}");
+        check("{}", true);
+        check("null", true);
+        check("{\"message\":null}", true);
+        check("[]", false);
+        check("[\"text\"]", false);
+        check("5", false);
+        check("", false);
     }
 }

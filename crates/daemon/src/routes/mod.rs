@@ -80,17 +80,21 @@ impl Pairs {
         Ok(Some(reference))
     }
 
-    /// A platform, as text or as JSON; none where it is empty.
+    /// The platform of a name.
     fn platform(&self, name: &str) -> Answer<Option<Platform>> {
-        match self.last(name) {
-            "" => Ok(None),
-            json if json.starts_with('{') => {
-                serde_json::from_str(json).map(Some).map_err(|error| Refusal::bad(format!("invalid platform: {error}")))
-            }
-            text => text
-                .parse()
-                .map(Some)
-                .map_err(|error: atoll_oci::platform::PlatformError| Refusal::bad(error.to_string())),
+        platform(self.last(name))
+    }
+}
+
+/// A platform, as text or as JSON; none where it is empty.
+fn platform(text: &str) -> Answer<Option<Platform>> {
+    match text {
+        "" => Ok(None),
+        json if json.starts_with('{') => {
+            serde_json::from_str(json).map(Some).map_err(|error| Refusal::bad(format!("invalid platform: {error}")))
+        }
+        text => {
+            text.parse().map(Some).map_err(|error: atoll_oci::platform::PlatformError| Refusal::bad(error.to_string()))
         }
     }
 }

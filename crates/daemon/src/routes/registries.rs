@@ -34,15 +34,8 @@ pub(super) async fn push(state: State, name: &str, query: &ChangeQuery, headers:
         "" => name,
         tag => name.with_tag(tag).map_err(|error| malformed(&error))?,
     };
-    let platform = match query.platform.as_str() {
-        "" => None,
-        // Clients write an object here, and a text elsewhere.
-        text => Some(match serde_json::from_str::<Platform>(text) {
-            Ok(platform) => platform,
-            Err(_) => text.parse::<Platform>().map_err(|error| malformed(&error))?,
-        }),
-    };
-    let request = PushRequest { name, all_tags, platform, credentials: shown(headers)? };
+    let request =
+        PushRequest { name, all_tags, platform: super::platform(&query.platform)?, credentials: shown(headers)? };
     progress::answer(None, move |reports| async move {
         let pushed = state.engine.push(request, reports).await?;
         Ok(pushed.into_iter().flat_map(said).collect())
