@@ -14,7 +14,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
-use crate::answer::{Answer, Refusal, pieces, whole_body};
+use crate::answer::{Answer, Refusal, pieces};
 use crate::stream::{Stream as Connection, Watch};
 
 /// Bytes taken from a client at a time.
@@ -29,14 +29,6 @@ pub(crate) struct Wish {
 }
 
 impl Wish {
-    /// Takes the connection out of a request that has no body of its own: one that came with it is read and dropped, and
-    /// never taken for standard input.
-    pub(crate) async fn of_bare(mut request: Request, stdin: bool, keys: &str) -> Answer<Self> {
-        let wish = Self::of(&mut request, stdin, keys)?;
-        whole_body(request.into_body()).await?;
-        Ok(wish)
-    }
-
     /// Takes the connection out of a request. `keys` is the `detachKeys` parameter.
     pub(crate) fn of(request: &mut Request, stdin: bool, keys: &str) -> Answer<Self> {
         let upgrade = wants_upgrade(request.headers()).then(|| hyper::upgrade::on(request));

@@ -109,8 +109,15 @@ async fn run(config: Config, handed: Vec<OwnedFd>) -> Result<()> {
     Ok(())
 }
 
+/// Logs to standard error what `ATOLL_LOG` says; nothing, and what does not read as levels, is `info`.
 fn init_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ATOLL_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
+    let wanted = std::env::var("ATOLL_LOG").ok().filter(|levels| !levels.is_empty());
+    let filter = wanted.and_then(|levels| levels.parse::<Targets>().ok());
+    let filter = filter.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }

@@ -1,8 +1,9 @@
 //! Connections: HTTP/1.1 with upgrades, the version of the API taken off each path before it is routed.
 //!
 //! What follows a request that asks for an upgrade is never read as a request: either it is the upgraded stream's, or the
-//! connection ends with the answer. A body above the limit is refused before anybody looks at the request. On a loopback address
-//! no browser is answered, whatever page it is on.
+//! connection ends with the answer. A body that is not an archive is received before anybody looks at the request: a client that
+//! is refused while it sends would see a broken connection in place of the reason. On a loopback address no browser is answered,
+//! whatever page it is on.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use crate::answer::{BODY_MAX, Refusal};
+use crate::answer::{BODY_MAX, Refusal, whole_body};
 use crate::audit::{Audit, Entry};
 use crate::listen::{Arrival, Listener};
 use crate::older;
@@ -77,7 +78,7 @@ async fn answer(face: Face, peer: Peer, request: Request<Incoming>) -> Result<Re
     let address = request.uri().path_and_query().map_or("", |address| address.as_str());
     let audited = face.audit.as_ref().and_then(|_| Entry::of(&peer, request.method(), address, request.headers()));
     let asks_upgrade = request.headers().contains_key(header::UPGRADE);
-    let mut response = match prepare(&peer, request) {
+    let mut response = match prepare(&peer, request).await {
         Ok((version, request)) => older::call(face.router, version, request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -105,19 +106,25 @@ fn mark(headers: &mut HeaderMap, ends: bool) {
     }
 }
 
-/// Takes the version off, and refuses what is not to be looked at.
-fn prepare(peer: &Peer, request: Request<Incoming>) -> Result<(ApiVersion, Request<Body>), Refusal> {
+/// Takes the version off, receives what is not an archive, and refuses what is not to be looked at.
+async fn prepare(peer: &Peer, request: Request<Incoming>) -> Result<(ApiVersion, Request<Body>), Refusal> {
     if matches!(peer, Peer::Loopback { .. }) {
         refuse_browsers(request.headers())?;
     }
-    let (version, uri) = without_version(request.uri())?;
-    let length = request.body().size_hint().lower();
-    if length > BODY_MAX as u64 && !takes_archive(request.method(), uri.path()) {
+    let addressed = without_version(request.uri());
+    let is_archive = addressed.as_ref().is_ok_and(|(_, uri)| takes_archive(request.method(), uri.path()));
+    let (mut parts, body) = request.into_parts();
+    let body = if is_archive { Body::new(body) } else { received(body).await? };
+    let (version, uri) = addressed?;
+    parts.uri = uri;
+    Ok((version, Request::from_parts(parts, body)))
+}
+
+async fn received(body: Incoming) -> Result<Body, Refusal> {
+    if body.size_hint().lower() > BODY_MAX as u64 {
         return Err(Refusal::too_large());
     }
-    let mut request = request.map(Body::new);
-    *request.uri_mut() = uri;
-    Ok((version, request))
+    whole_body(Body::new(body)).await.map(Body::from)
 }
 
 /// A page in a browser of this host reaches loopback addresses too: directly, and by a name of its own that leads there.

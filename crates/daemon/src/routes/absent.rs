@@ -1,6 +1,6 @@
 //! What an engine answers that is outside of a swarm and has no plugins, builder or checkpoints.
 
-use axum::extract::Path;
+use axum::extract::{Path, Request};
 use axum::http::StatusCode;
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::State;
 use crate::answer::Refusal;
+use crate::upload::Upload;
 
 pub(super) fn routes() -> Router<State> {
     let mut router = Router::new()
@@ -16,7 +17,7 @@ pub(super) fn routes() -> Router<State> {
         .route("/plugins/pull", post(async || unsupported("plugins are")))
         .route("/plugins/create", post(async || unsupported("plugins are")))
         .route("/plugins/{*rest}", any(no_plugin))
-        .route("/build", post(async || unsupported("building images is")))
+        .route("/build", post(no_build))
         .route("/build/cancel", post(async || unsupported("building images is")))
         .route("/build/prune", post(nothing_built))
         .route("/session", post(async || unsupported("sessions of the builder are")))
@@ -33,6 +34,12 @@ pub(super) fn routes() -> Router<State> {
 
 fn unsupported(what: &str) -> Refusal {
     Refusal::new(StatusCode::NOT_IMPLEMENTED, format!("{what} not supported by Atoll yet"))
+}
+
+/// The context is heard out: a client that is still sending would not see the answer.
+async fn no_build(request: Request) -> Refusal {
+    drop(Upload::of(request.into_body()));
+    unsupported("building images is")
 }
 
 async fn no_plugin(Path(rest): Path<String>) -> Refusal {

@@ -61,10 +61,10 @@ async fn attach(
     Held(state): Held<State>,
     Path(name): Path<String>,
     Query(query): Query<AttachQuery>,
-    request: Request,
+    mut request: Request,
 ) -> Answer<Response> {
     let (attach, begin) = query.wanted()?;
-    let wish = Wish::of_bare(request, attach.stdin, &query.detach_keys).await?;
+    let wish = Wish::of(&mut request, attach.stdin, &query.detach_keys)?;
     let attachment = state.engine.attach(&name, attach, begin).await?;
     Ok(wish.couple(attachment))
 }
