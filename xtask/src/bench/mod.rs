@@ -4,6 +4,7 @@
 //! are medians and their ratios to the first candidate. The result is a table in Markdown, for `docs/BENCHMARKS.md`. Needs
 //! root; a peer that is not installed is left out and named.
 
+mod crowd;
 mod load;
 mod logs;
 mod measure;
@@ -21,7 +22,7 @@ use measure::Table;
 use registry::Direction;
 
 /// What can be measured.
-const ALL: [&str; 10] = ["run", "runtime", "exec", "trace", "peak", "logs", "memory", "load", "push", "pull"];
+const ALL: [&str; 11] = ["run", "runtime", "exec", "trace", "peak", "logs", "memory", "load", "push", "pull", "crowd"];
 
 /// Runs the benchmarks named, or all, each for so many rounds.
 pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
@@ -48,6 +49,9 @@ pub(crate) fn run(names: &[String], rounds: u32) -> Result<()> {
     }
     if wanted("load") {
         print(&load::bench(rounds.div_ceil(10))?);
+    }
+    if wanted("crowd") {
+        crowd::bench(rounds)?.iter().for_each(print);
     }
     for (name, direction) in [("push", Direction::Push), ("pull", Direction::Pull)] {
         if wanted(name) {
