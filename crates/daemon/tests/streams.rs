@@ -64,6 +64,17 @@ fn read_head(stream: &mut UnixStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
+/// What has come already.
+fn read_now(stream: &mut UnixStream) -> Vec<u8> {
+    stream.set_nonblocking(true).expect("it is a socket");
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes) {
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        Ok(_) => {}
+    }
+    bytes
+}
+
 /// The payloads of frames, of both streams.
 fn unframe(mut bytes: &[u8]) -> String {
     let mut text = Vec::new();
@@ -101,6 +112,30 @@ fn what_was_written_comes_first_and_nothing_twice() {
     assert_eq!(unframe(&read_all(&mut stream)), count(0..300) + &count(0..300));
     let neither = ask(&host, "POST", &format!("/containers/{id}/attach?stdout=1"), "");
     assert_eq!(neither.status, 400);
+}
+
+#[test]
+fn who_is_told_the_end_has_all_output_by_then() {
+    let Some(host) = host() else { return };
+    for round in 0..10 {
+        let id = create(&host, "seq 0 499; exit 3", &json!({"HostConfig": {"NetworkMode": "none"}}));
+        let mut stream = hijack(&host, &format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1"), "", "");
+        post(&host, &format!("/containers/{id}/start"));
+        let end = ask(&host, "POST", &format!("/containers/{id}/wait"), "");
+        assert_eq!(end.json()["StatusCode"], 3, "{end:?}");
+        assert_eq!(unframe(&read_now(&mut stream)), count(0..500), "round {round}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_take_the_last_output_holds_up_no_end() {
+    let Some(host) = host() else { return };
+    let id = create(&host, "dd if=/dev/zero bs=1M count=8 2>/dev/null", &json!({}));
+    let _stream = hijack(&host, &format!("/containers/{id}/attach?stream=1&stdout=1&stderr=1"), "", "");
+    let _other = hijack(&host, &format!("/containers/{id}/attach?stream=1&stdin=1"), "", "");
+    post(&host, &format!("/containers/{id}/start"));
+    post(&host, &format!("/containers/{id}/kill"));
+    assert_eq!(ask(&host, "POST", &format!("/containers/{id}/wait"), "").json()["StatusCode"], 137);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use atoll_model::Refused;
 use tokio::sync::oneshot;
 
-use crate::entry::Entry;
+use crate::entry::{Coupled, Entry};
 use crate::runtime::{self, Chunk, Handle, StreamReader, StreamWriter};
 use crate::{Engine, Error, LogQuery, LogStream, WaitCondition, host};
 
@@ -22,7 +22,14 @@ pub use crate::runtime::Attach;
 pub(crate) struct Waiting {
     pub(crate) attach: Attach,
     pub(crate) input: oneshot::Sender<StreamWriter>,
-    pub(crate) output: oneshot::Sender<StreamReader>,
+    pub(crate) output: oneshot::Sender<Output>,
+}
+
+/// What is read of a workload's output, and who is to have it.
+#[derive(Debug)]
+pub(crate) struct Output {
+    reader: StreamReader,
+    _coupled: Coupled,
 }
 
 /// What an attached client's output begins with.
@@ -67,7 +74,7 @@ pub struct AttachInput(Half<StreamWriter>);
 pub struct AttachOutput {
     /// What comes first.
     log: Option<LogStream>,
-    half: Half<StreamReader>,
+    half: Half<Output>,
     /// Of an exec session: its end is told by its streams, or by its supervisor's other connection, whichever is first.
     session: Option<Origin>,
 }
@@ -80,7 +87,7 @@ enum Half<T> {
 }
 
 impl Attachment {
-    fn new(origin: Origin, input: Half<StreamWriter>, output: Half<StreamReader>) -> Self {
+    fn new(origin: Origin, input: Half<StreamWriter>, output: Half<Output>) -> Self {
         Self {
             terminal: origin.entry.workload().command.terminal,
             input: AttachInput(input),
@@ -92,7 +99,8 @@ impl Attachment {
     /// Of an exec session.
     pub(crate) fn of_session(terminal: bool, (writer, reader): (StreamWriter, StreamReader), origin: Origin) -> Self {
         let session = Some(origin.clone());
-        let output = AttachOutput { log: None, half: Half::Open(reader), session };
+        let half = Half::Open(Output::new(reader, &origin.entry));
+        let output = AttachOutput { log: None, half, session };
         Self { terminal, input: AttachInput(Half::Open(writer)), output, origin }
     }
 
@@ -106,6 +114,12 @@ impl Attachment {
     fn after(mut self, log: LogStream) -> Self {
         self.output.log = Some(log);
         self
+    }
+}
+
+impl Output {
+    pub(crate) fn new(reader: StreamReader, entry: &Arc<Entry>) -> Self {
+        Self { reader, _coupled: Coupled::new(entry) }
     }
 }
 
@@ -178,9 +192,9 @@ impl AttachOutput {
             }
             self.log = None;
         }
-        let reader = self.half.get().await?;
+        let reader = &mut self.half.get().await?.reader;
         match reader.next().await {
-            Ok(Some(chunk)) => Some(chunk),
+            Ok(Some(chunk)) => return Some(chunk),
             Ok(None) => {
                 // Whoever asks how the session ended after its streams did is to get an answer.
                 if let (Some(Origin { engine, entry, exec: Some(id) }), Some(exit)) =
@@ -188,13 +202,12 @@ impl AttachOutput {
                 {
                     engine.exec_ended(&entry, &id, exit);
                 }
-                None
             }
-            Err(error) => {
-                tracing::warn!(%error, "an attached stream broke off");
-                None
-            }
+            Err(error) => tracing::warn!(%error, "an attached stream broke off"),
         }
+        // Whoever waits for the end may be told of it now.
+        self.half = Half::Closed;
+        None
     }
 }
 
@@ -215,14 +228,14 @@ impl Engine {
             }
             (_, Err(error @ Error::Refused { reason: Refused::Restarting, .. })) => return Err(error),
             (Begin::Now, Ok(handle)) => match couple(&entry, &handle, attach).await? {
-                Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),
+                Some((writer, output)) => Attachment::new(origin, Half::Open(writer), Half::Open(output)),
                 None => attach_later(origin, attach),
             },
             (Begin::Log, Ok(handle)) => {
                 let log = self.logs(id, LogQuery { follow: true, ..query }).await?;
                 let stdin = Attach { stdout: false, stderr: false, ..attach };
                 match couple(&entry, &handle, stdin).await? {
-                    Some((writer, reader)) => Attachment::new(origin, Half::Open(writer), Half::Open(reader)),
+                    Some((writer, output)) => Attachment::new(origin, Half::Open(writer), Half::Open(output)),
                     None => attach_later(origin, attach),
                 }
                 .after(log)
@@ -240,13 +253,13 @@ impl Engine {
 }
 
 /// The streams of a workload that runs; none when it ended a moment ago, once that is known.
-async fn couple(entry: &Entry, handle: &Handle, attach: Attach) -> Result<Option<(StreamWriter, StreamReader)>, Error> {
+async fn couple(entry: &Arc<Entry>, handle: &Handle, attach: Attach) -> Result<Option<(StreamWriter, Output)>, Error> {
     match handle.attach(attach).await {
         Err(error) if error.is_gone() => {
-            entry.wait(WaitCondition::NotRunning).done().await;
+            entry.wait(WaitCondition::NotRunning).ended().await;
             Ok(None)
         }
-        coupled => Ok(Some(coupled?)),
+        coupled => coupled.map(|(writer, reader)| Some((writer, Output::new(reader, entry)))).map_err(Error::from),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use atoll_model::{Exit, Health, Phase, Transition, Workload, WorkloadId, next};
 use tokio::sync::watch;
@@ -45,7 +46,16 @@ pub(crate) struct Entry {
     /// Held while something is told of it, so that its end is told before what its end lets others do.
     telling: Mutex<()>,
     live: Mutex<Live>,
+    /// Clients that have not been given all output yet.
+    outputs: watch::Sender<usize>,
 }
+
+/// How long the end of a run is held back for clients that are slow to take its last output, as in Docker.
+const OUTPUT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A client that is to get output, until it has it all or is gone.
+#[derive(Debug)]
+pub(crate) struct Coupled(Arc<Entry>);
 
 /// What exists only while a workload runs, or until it does.
 #[derive(Debug, Default)]
@@ -95,6 +105,20 @@ pub struct Waiter {
     receiver: watch::Receiver<Standing>,
     condition: WaitCondition,
     exits: u64,
+    outputs: watch::Receiver<usize>,
+}
+
+impl Coupled {
+    pub(crate) fn new(entry: &Arc<Entry>) -> Self {
+        entry.outputs.send_modify(|count| *count += 1);
+        Self(Arc::clone(entry))
+    }
+}
+
+impl Drop for Coupled {
+    fn drop(&mut self) {
+        self.0.outputs.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Entry {
@@ -120,6 +144,7 @@ impl Entry {
             operation: tokio::sync::Mutex::default(),
             telling: Mutex::default(),
             live: Mutex::default(),
+            outputs: watch::Sender::new(0),
         }
     }
 
@@ -203,7 +228,7 @@ impl Entry {
     pub(crate) fn wait(&self, condition: WaitCondition) -> Waiter {
         let receiver = self.standing.subscribe();
         let exits = receiver.borrow().exits;
-        Waiter { receiver, condition, exits }
+        Waiter { receiver, condition, exits, outputs: self.outputs.subscribe() }
     }
 
     /// Waits until it has ended for good, or is gone.
@@ -220,8 +245,15 @@ impl Entry {
 }
 
 impl Waiter {
-    /// Waits; how the workload ended, or a code of 0 for one that never ran.
+    /// Waits, and until attached clients have the last output; how the workload ended, or a code of 0 for one that never ran.
     pub async fn done(mut self) -> Exit {
+        let exit = self.ended().await;
+        drop(tokio::time::timeout(OUTPUT_LIMIT, self.outputs.wait_for(|count| *count == 0)).await);
+        exit
+    }
+
+    /// The same, whoever is attached.
+    pub(crate) async fn ended(&mut self) -> Exit {
         let (condition, exits) = (self.condition, self.exits);
         let met = |standing: &Standing| {
             standing.removed

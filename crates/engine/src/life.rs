@@ -6,6 +6,7 @@ use std::time::Duration;
 use atoll_model::{Exit, LifeCycle, Phase, Refused, Stdin, Transition, Workload, WorkloadId, signal_number};
 use atoll_store::{RootFs, failpoint};
 
+use crate::attach::Output;
 use crate::db::{Change, LastRun, When};
 use crate::entry::Entry;
 use crate::network::Place;
@@ -65,7 +66,7 @@ impl Engine {
             let (writer, reader) = handle.attach(waiting.attach).await?;
             // A client that has left meanwhile is no reason not to start.
             drop(waiting.input.send(writer));
-            drop(waiting.output.send(reader));
+            drop(waiting.output.send(Output::new(reader, entry)));
         }
         let at = handle.start().await?;
         entry.advance(&Transition::Started { pid: handle.pid(), at })?;
