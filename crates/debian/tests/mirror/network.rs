@@ -3,17 +3,17 @@
 //! `ATOLL_TEST_APT=1` also configures an `apt` image in a chroot (root only, about a minute).
 
 #![allow(clippy::print_stdout, reason = "what is skipped is said")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use atoll_debian::{Bootstrap, Error, Outcome, Variant, bootstrap, mirror, signature, sources, suite};
 use atoll_oci::{Manifest, Parsed, parse_any};
 use atoll_store::Store;
+
+use super::store;
 
 /// The mirror, or `None` with the reason printed.
 async fn answering_mirror() -> Option<String> {
@@ -36,11 +36,6 @@ async fn answering_mirror() -> Option<String> {
     }
     assert!(answers, "ATOLL_TEST_MIRROR={address} does not answer");
     Some(address)
-}
-
-fn store(folder: &Path) -> Store {
-    let database = redb::Database::create(folder.join("test.redb")).unwrap();
-    Store::open(&folder.join("store"), Arc::new(database)).unwrap()
 }
 
 fn request(suite: &str, arch: Option<&str>, variant: Variant, (mirror, folder): (&str, &Path)) -> Bootstrap {

@@ -2,7 +2,6 @@
 //! loopback that lies, hangs up and loses things.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use atoll_oci::{Descriptor, Digest, Platform, Reference};
@@ -10,6 +9,8 @@ use atoll_registry::{Credentials, Error, LoginError, PushPhase, Registries, logi
 use atoll_store::Store;
 use atoll_testkit::{Answer, Distribution, Image, Layer, Registry, Seen};
 use atoll_testkit::{make_certificates, own_name, require_programs};
+
+use super::{run, store};
 
 struct Bed {
     folder: tempfile::TempDir,
@@ -22,8 +23,7 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let db = Arc::new(redb::Database::create(folder.path().join("db")).expect("a database"));
-        let store = Store::open(&folder.path().join("store"), db).expect("a store");
+        let store = store(folder.path());
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let registries = Registries { certificates: PathBuf::from("/nonexistent"), ..Registries::default() };
         Self { folder, store, runtime, registries, phases: Arc::default() }
@@ -69,11 +69,6 @@ impl Bed {
         let image = self.store.image(&target.digest).expect("an image");
         image.layers.iter().map(|layer| layer.diff_id.to_string()).collect()
     }
-}
-
-fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().expect(program);
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Bytes that do not pack well.

@@ -1,7 +1,6 @@
 //! A small Debian mirror in a folder: hand-made packages, an index, and an InRelease signed by a key of the test's own.
 
-#![allow(dead_code, reason = "each test file uses another part")]
-#![allow(unreachable_pub, reason = "shared by several test programs")]
+#![allow(unreachable_pub, reason = "shared by the test program's modules")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,8 +19,6 @@ use pgp::types::{KeyDetails, Password, Timestamp};
 
 /// Date of the mirror's Release file.
 pub const DATE: &str = "Sat, 11 Jul 2026 10:16:37 UTC";
-/// The same in seconds since 1970.
-pub const DATE_SECONDS: i64 = 1_783_764_997;
 
 /// Numbers that only have to differ.
 #[derive(Debug)]

@@ -9,6 +9,8 @@ use atoll_store::Store;
 use atoll_testkit::{Answer, Image, Layer, Published, Registry, Seen};
 use serde_json::{Value, json};
 
+use super::store;
+
 struct Bed {
     folder: tempfile::TempDir,
     store: Store,
@@ -19,8 +21,7 @@ struct Bed {
 impl Bed {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let db = Arc::new(redb::Database::create(folder.path().join("db")).expect("a database"));
-        let store = Store::open(&folder.path().join("store"), db).expect("a store");
+        let store = store(folder.path());
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         Self { folder, store, runtime, phases: Arc::default() }
     }

@@ -2,7 +2,6 @@
 //! a password.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use atoll_oci::{Platform, Reference};
@@ -10,14 +9,10 @@ use atoll_registry::{Credentials, Error, Registries, pull};
 use atoll_store::Store;
 use atoll_testkit::{Distribution, Image, Layer, make_certificates, own_name, require_programs};
 
-fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().expect(program);
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
+use super::{run, store};
 
 fn pull_into(folder: &Path, name: &str, certificates: &Path, credentials: &Credentials) -> Result<Store, Error> {
-    let db = Arc::new(redb::Database::create(folder.join("db")).expect("a database"));
-    let store = Store::open(&folder.join("store"), db).expect("a store");
+    let store = store(folder);
     let lease = Arc::new(store.lease("test").expect("a lease"));
     let reference: Reference = name.parse().expect("a name");
     let registries = Registries { certificates: certificates.to_owned(), ..Registries::default() };

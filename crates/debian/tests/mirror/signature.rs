@@ -1,12 +1,9 @@
 //! Signatures: which texts come out of a signed file, and which files are refused.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
-mod support;
-
 use atoll_debian::signature::Keyring;
 use pgp::types::Timestamp;
-use support::Signer;
+
+use super::support::Signer;
 
 const NOW: i64 = 1_790_000_000;
 const MADE: u32 = 1_780_000_000;

@@ -1,23 +1,14 @@
 //! Whole bootstraps from a mirror in a folder: what comes out, that it is the same twice, and what is refused.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
-
-mod support;
-
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use atoll_debian::{Bootstrap, Error, Outcome, Progress, Stage, Variant, bootstrap};
 use atoll_oci::{ImageConfig, Manifest, Parsed, parse_any};
 use atoll_store::Store;
-use support::{Item, TarEntry, TestMirror, has_no_leftovers, read_tar};
 
-/// A store in a folder of its own.
-fn store(folder: &Path) -> Store {
-    std::fs::create_dir_all(folder).unwrap();
-    let database = redb::Database::create(folder.join("test.redb")).unwrap();
-    Store::open(&folder.join("store"), Arc::new(database)).unwrap()
-}
+use super::store;
+use super::support::{self, Item, TarEntry, TestMirror, has_no_leftovers, read_tar};
 
 /// A mirror with busybox, a library and a program that needs it.
 fn mirror() -> TestMirror {
