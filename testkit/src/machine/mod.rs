@@ -9,7 +9,7 @@
 mod kernel;
 mod system;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,10 @@ const BEGIN: &str = "=== the script begins";
 const SERIES: &str = "6.12";
 /// Modules that every machine loads: the cloud kernels do not have them built in.
 const MODULES: [&str; 1] = ["overlay"];
+
+/// What a kernel need not do in an emulated processor, which leaks nothing (mitigations), whose clock is right, and which spends
+/// its time on emptying memory and on waiting for grace periods.
+const SPEED: &str = "mitigations=off init_on_alloc=0 tsc=reliable rcupdate.rcu_expedited=1";
 
 /// What a script said, and its exit code.
 #[derive(Debug)]
@@ -61,6 +65,14 @@ fn only(folder: &Path, prefix: &str) -> io::Result<PathBuf> {
     let paths = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let named = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix));
     paths.filter(named).max().ok_or_else(|| io::Error::other(format!("no {prefix}… in {}", folder.display())))
+}
+
+/// Makes the folder of what was downloaded, and keeps other tests from it as long as the file is open.
+fn locked(cache: &Path) -> io::Result<File> {
+    fs::create_dir_all(cache)?;
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// Folders of programs and libraries below `/usr`, and the links to them that Debian has.
@@ -136,7 +148,8 @@ impl Machine {
             }
         }
         let cache = crate::program("atoll").parent().map_or_else(|| "target".into(), |bin| bin.join("machine"));
-        match kernel::kernel(&cache, series).and_then(|kernel| prepare(kernel, &cache)) {
+        let machine = locked(&cache).and_then(|_lock| prepare(kernel::kernel(&cache, series)?, &cache));
+        match machine {
             Ok(machine) => Some(machine),
             Err(error) => {
                 println!("skipped: needs packages of Debian's: {error}");
@@ -207,7 +220,7 @@ impl Machine {
             let pack = format!("find . | cpio --quiet -o -H newc >> {}", image.path().display());
             run(Command::new("sh").args(["-c", &pack]).current_dir(folder))?;
         }
-        let append = format!("console=ttyS0 quiet panic=-1 {}", self.cmdline);
+        let append = format!("console=ttyS0 quiet panic=-1 {SPEED} {}", self.cmdline);
         let mut text = String::new();
         for _ in 0..BOOTS {
             text = self.boot(&append, image.path())?;

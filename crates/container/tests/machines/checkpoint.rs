@@ -1,22 +1,17 @@
 //! Checkpoints by criu, on runc first, then on `atoll-runtime`: in the full host with Debian 12's own kernel, since Debian's
 //! criu works on no newer one. Where criu cannot work the refusal names it.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure here is the test's")]
-
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use atoll_testkit::machine::Machine;
-use common::*;
 use serde_json::{Value, json};
 
-/// Says that this program runs in the machine, or there in a container.
-const INSIDE: &str = "ATOLL_IN_MACHINE";
+use super::*;
+use crate::common::*;
+
 /// What criu needs of the kernel, and what it calls, with `tar` for the content of a tmpfs.
 const MODULES: [&str; 12] = [
     "tcp_diag",
@@ -36,38 +31,50 @@ const PROGRAMS: [&str; 8] =
     ["criu", PEER, "ip", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore", "tar"];
 /// Extensions of iptables, which the dynamic linker does not name.
 const EXTENSIONS: [&str; 2] = ["libxt_mark.so", "libxt_standard.so"];
+/// Says that this program runs in a container of the machine's, to lock a file there.
+const LOCKS: &str = "ATOLL_LOCKS";
 /// Of hooks.
 const PATH: &str = "PATH=/usr/bin:/usr/sbin:/usr/lib/busybox";
 
-fn main() {
-    if std::env::args().any(|argument| argument == "--list") {
-        return println!("checkpoints: test");
+const CASES: [(&str, fn()); 14] = [
+    ("a_counter_goes_on", a_counter_goes_on),
+    ("it_may_be_left_running", it_may_be_left_running),
+    ("what_criu_would_lose_is_refused", what_criu_would_lose_is_refused),
+    ("images_do_not_decide_on_mounts", images_do_not_decide_on_mounts),
+    ("images_do_not_decide_on_rights", images_do_not_decide_on_rights),
+    ("no_link_is_followed", no_link_is_followed),
+    ("in_the_foreground", in_the_foreground),
+    ("files_stay_locked", files_stay_locked),
+    ("connections_stay", connections_stay),
+    ("a_network_may_be_left_out", a_network_may_be_left_out),
+    ("a_joined_network_is_joined_again", a_joined_network_is_joined_again),
+    ("images_do_not_decide_on_limits", images_do_not_decide_on_limits),
+    ("systemd_keeps_the_groups", systemd_keeps_the_groups),
+    ("without_groups_nothing_comes_back", without_groups_nothing_comes_back),
+];
+
+#[test]
+fn checkpoints() {
+    if std::env::var_os(LOCKS).is_some() {
+        return lock_and_count();
     }
-    match std::env::var_os(INSIDE) {
-        Some(place) if place == "locks" => return lock_and_count(),
-        Some(_) => return inside(),
-        None => {}
+    if is_inside() {
+        return pass(&CASES);
     }
-    what_keeps_criu_from_working_is_named();
     let programs = PROGRAMS.map(|program| Command::new(program).arg("--version").output().is_ok());
     if programs.contains(&false) {
         return println!("skipped: needs {PROGRAMS:?}");
     }
     let Some(machine) = Machine::full_host_with_kernel("6.1", &MODULES) else { return };
-    let own = std::env::current_exe().unwrap();
-    machine.add(&own, own.to_str().unwrap()).unwrap();
-    machine.add(Path::new(RUNTIME), RUNTIME).unwrap();
     PROGRAMS.iter().for_each(|program| machine.add_program(program).unwrap());
     for name in EXTENSIONS {
         let path = Path::new("/usr/lib/x86_64-linux-gnu/xtables").join(name);
         machine.add(&path, path.to_str().unwrap()).unwrap();
     }
-    let outcome = machine.run(&format!("export {INSIDE}=1 RUST_BACKTRACE=0\n{}\n", own.display())).unwrap();
-    println!("{}", outcome.output);
-    assert_eq!(outcome.code, Some(0), "in the machine");
-    println!("test checkpoints ... ok");
+    passes_in(&machine, "checkpoint::checkpoints", "");
 }
 
+#[test]
 fn what_keeps_criu_from_working_is_named() {
     let Some(bundle) = counting(RUNTIME) else { return };
     bundle.detached(&["run", "-d"]);
@@ -81,32 +88,6 @@ fn what_keeps_criu_from_working_is_named() {
         assert!(text(&output).contains("criu cannot work here: criu check: "), "{}", text(&output));
     }
     assert_eq!(bundle.status(), "running", "a refused checkpoint changes nothing");
-}
-
-/// Runs every case, whatever becomes of those before it: a machine takes minutes.
-fn inside() {
-    let mut failed = 0;
-    for (name, case) in [
-        ("a_counter_goes_on", a_counter_goes_on as fn()),
-        ("it_may_be_left_running", it_may_be_left_running),
-        ("what_criu_would_lose_is_refused", what_criu_would_lose_is_refused),
-        ("images_do_not_decide_on_mounts", images_do_not_decide_on_mounts),
-        ("images_do_not_decide_on_rights", images_do_not_decide_on_rights),
-        ("no_link_is_followed", no_link_is_followed),
-        ("in_the_foreground", in_the_foreground),
-        ("files_stay_locked", files_stay_locked),
-        ("connections_stay", connections_stay),
-        ("a_network_may_be_left_out", a_network_may_be_left_out),
-        ("a_joined_network_is_joined_again", a_joined_network_is_joined_again),
-        ("images_do_not_decide_on_limits", images_do_not_decide_on_limits),
-        ("systemd_keeps_the_groups", systemd_keeps_the_groups),
-        ("without_groups_nothing_comes_back", without_groups_nothing_comes_back),
-    ] {
-        let passed = std::panic::catch_unwind(case).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += u32::from(!passed);
-    }
-    assert_eq!(failed, 0, "cases that failed");
 }
 
 /// Counts in the file `counter`, until a file `stop` ends it.
@@ -382,7 +363,7 @@ fn in_the_foreground() {
     });
 }
 
-/// In the container: this program, as `counting_by` starts it, locks a file and counts on.
+/// In a container of the machine's: locks a file and counts on as a shell.
 fn lock_and_count() {
     let file = fs::File::create("/lock").unwrap();
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
@@ -393,7 +374,8 @@ fn lock_and_count() {
 }
 
 fn files_stay_locked() {
-    on_both(&format!("{INSIDE}=locks exec /test"), |bundle| {
+    let script = format!("{LOCKS}=1 exec /test --exact checkpoint::checkpoints --nocapture --test-threads 1");
+    on_both(&script, |bundle| {
         fs::copy(std::env::current_exe().unwrap(), bundle.rootfs().join("test")).unwrap();
         begin(bundle, &[]);
         is_refused(bundle, &["checkpoint"], "file locks");

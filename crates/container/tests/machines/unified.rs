@@ -1,42 +1,36 @@
-//! Containers on a kernel with version 2 of control groups alone: a machine with Debian's kernel, booted once, in which this
-//! program runs its own cases and then those of its neighbours.
+//! A kernel with version 2 of control groups alone, where the neighbours' cases pass too.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure here is the test's")]
-
-mod common;
-
+use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use atoll_testkit::machine::Machine;
-use common::*;
 use serde_json::{Value, json};
 
-/// Says that this program runs in the machine.
-const INSIDE: &str = "ATOLL_IN_MACHINE";
+use super::*;
+use crate::common::*;
 
-fn main() {
-    if std::env::var_os(INSIDE).is_some() {
-        return inside();
-    }
-    // What cargo and its like ask of a test program.
-    if std::env::args().any(|argument| argument == "--list") {
-        return println!("pure_v2: test");
+const CASES: [(&str, fn()); 5] = [
+    ("limits_are_in_the_groups_files", limits_are_in_the_groups_files),
+    ("devices_are_filtered", devices_are_filtered),
+    ("limits_change", limits_change),
+    ("groups_are_frozen", groups_are_frozen),
+    ("memory_ends", memory_ends),
+];
+
+#[test]
+fn pure_v2() {
+    if is_inside() {
+        return pass(&CASES);
     }
     let Some(machine) = Machine::new("cgroup_no_v1=all") else { return };
     let own = std::env::current_exe().unwrap();
-    let mut script = format!("export {INSIDE}=1 RUST_BACKTRACE=0\n{} || exit 1\n", own.display());
-    machine.add(&own, own.to_str().unwrap()).unwrap();
-    machine.add(Path::new(RUNTIME), RUNTIME).unwrap();
+    let mut neighbours = String::new();
     for neighbour in ["runtime", "specification"] {
         let program = newest(own.parent().unwrap(), neighbour);
         machine.add(&program, program.to_str().unwrap()).unwrap();
-        script += &format!("{} --test-threads 1 || exit 1\n", program.display());
+        writeln!(neighbours, "{} --test-threads 1 || exit 1", program.display()).unwrap();
     }
-    let outcome = machine.run(&script).unwrap();
-    println!("{}", outcome.output);
-    assert_eq!(outcome.code, Some(0), "in the machine");
-    println!("test pure_v2 ... ok");
+    passes_in(&machine, "unified::pure_v2", &neighbours);
 }
 
 /// The test program of this name that was built last.
@@ -47,19 +41,6 @@ fn newest(folder: &Path, name: &str) -> PathBuf {
     };
     let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(ours);
     paths.max_by_key(|path| fs::metadata(path).unwrap().modified().unwrap()).expect("the neighbour is built")
-}
-
-fn inside() {
-    for (name, case) in [
-        ("limits_are_in_the_groups_files", limits_are_in_the_groups_files as fn()),
-        ("devices_are_filtered", devices_are_filtered),
-        ("limits_change", limits_change),
-        ("groups_are_frozen", groups_are_frozen),
-        ("memory_ends", memory_ends),
-    ] {
-        case();
-        println!("test {name} ... ok");
-    }
 }
 
 fn with_resources(resources: Value) -> impl Fn(&Bundle) {

@@ -1,10 +1,6 @@
-//! Control groups that systemd keeps: the full host, booted once with version 2 of control groups alone and once hybrid, in
-//! which this program runs its own cases: on runc first where it can do the same.
+//! Control groups that systemd keeps: the full host, booted once with version 2 of control groups alone and once hybrid; on
+//! runc first where it can do the same.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failure here is the test's")]
-
-#[path = "../common/mod.rs"]
-mod common;
 mod devices;
 mod version_1;
 
@@ -14,74 +10,57 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use atoll_testkit::machine::Machine;
-use common::*;
 use devices::{device_rules_outlive_a_reload, devices_that_systemd_cannot_keep};
 use serde_json::{Value, json};
 use version_1::{an_ordinary_user_is_refused, limits_of_version_1};
 
-/// Says that this program runs in the machine.
-const INSIDE: &str = "ATOLL_IN_MACHINE";
+use super::*;
+use crate::common::*;
+
 /// The machine's ordinary user.
 const USER: u32 = 1000;
 const USER_RUNTIME: &str = "/run/user/1000";
 /// One more process, which keeps none of our pipes.
 const SLEEP: &str = "exec sleep 1000 > /dev/null 2>&1";
 
-fn main() {
-    if std::env::var_os(INSIDE).is_some() {
-        return inside();
+const ANYWHERE: [(&str, fn()); 5] = [
+    ("scopes_are_where_the_path_says", scopes_are_where_the_path_says),
+    ("device_rules_outlive_a_reload", device_rules_outlive_a_reload),
+    ("a_dead_runtime_leaves_a_unit_that_delete_removes", a_dead_runtime_leaves_a_unit_that_delete_removes),
+    ("failures_leave_no_unit", failures_leave_no_unit),
+    ("through_the_bus", through_the_bus),
+];
+const UNIFIED: [(&str, fn()); 5] = [
+    ("limits_are_properties_and_files", limits_are_properties_and_files),
+    ("limits_of_devices_and_pages", limits_of_devices_and_pages),
+    ("annotations_are_properties", annotations_are_properties),
+    ("namespaces_of_others", namespaces_of_others),
+    ("an_ordinary_users_session", an_ordinary_users_session),
+];
+const HYBRID: [(&str, fn()); 3] = [
+    ("limits_of_version_1", limits_of_version_1),
+    ("devices_that_systemd_cannot_keep", devices_that_systemd_cannot_keep),
+    ("an_ordinary_user_is_refused", an_ordinary_user_is_refused),
+];
+
+#[test]
+fn unified() {
+    if is_inside() {
+        assert!(has_peer() && !has_version_1(), "the machine has the peer, and no other groups");
+        return pass(ANYWHERE.iter().chain(&UNIFIED));
     }
-    // What cargo and its like ask of a test program.
-    if std::env::args().any(|argument| argument == "--list") {
-        return println!("unified: test\nhybrid: test");
-    }
-    // A name on the command line is all that runs, as with other test programs.
-    let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    for (name, machine) in [("unified", Machine::full_host as fn() -> _), ("hybrid", Machine::hybrid_host)] {
-        if wanted.as_ref().is_some_and(|wanted| !name.contains(wanted.as_str())) {
-            continue;
-        }
-        let Some(machine) = machine() else { continue };
-        run_in(&machine);
-        println!("test {name} ... ok");
-    }
+    let Some(machine) = Machine::full_host() else { return };
+    passes_in(&machine, "systemd::unified", "");
 }
 
-fn run_in(machine: &Machine) {
-    let own = std::env::current_exe().unwrap();
-    machine.add(&own, own.to_str().unwrap()).unwrap();
-    machine.add(Path::new(RUNTIME), RUNTIME).unwrap();
-    let outcome = machine.run(&format!("export {INSIDE}=1 RUST_BACKTRACE=0\nexec {}\n", own.display())).unwrap();
-    println!("{}", outcome.output);
-    assert_eq!(outcome.code, Some(0), "in the machine");
-}
-
-fn inside() {
-    assert!(has_peer(), "the machine has the peer");
-    let anywhere = [
-        ("scopes_are_where_the_path_says", scopes_are_where_the_path_says as fn()),
-        ("device_rules_outlive_a_reload", device_rules_outlive_a_reload),
-        ("a_dead_runtime_leaves_a_unit_that_delete_removes", a_dead_runtime_leaves_a_unit_that_delete_removes),
-        ("failures_leave_no_unit", failures_leave_no_unit),
-        ("through_the_bus", through_the_bus),
-    ];
-    let unified = [
-        ("limits_are_properties_and_files", limits_are_properties_and_files as fn()),
-        ("limits_of_devices_and_pages", limits_of_devices_and_pages),
-        ("annotations_are_properties", annotations_are_properties),
-        ("namespaces_of_others", namespaces_of_others),
-        ("an_ordinary_users_session", an_ordinary_users_session),
-    ];
-    let version_1 = [
-        ("limits_of_version_1", limits_of_version_1 as fn()),
-        ("devices_that_systemd_cannot_keep", devices_that_systemd_cannot_keep),
-        ("an_ordinary_user_is_refused", an_ordinary_user_is_refused),
-    ];
-    for (name, case) in anywhere.iter().chain(if has_version_1() { &version_1[..] } else { &unified }) {
-        case();
-        println!("test {name} ... ok");
+#[test]
+fn hybrid() {
+    if is_inside() {
+        assert!(has_peer() && has_version_1(), "the machine has the peer, and both kinds of groups");
+        return pass(ANYWHERE.iter().chain(&HYBRID));
     }
+    let Some(machine) = Machine::hybrid_host() else { return };
+    passes_in(&machine, "systemd::hybrid", "");
 }
 
 /// A case on the peer, then on ours.
