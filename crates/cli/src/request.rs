@@ -227,6 +227,10 @@ fn limits(args: &LimitArgs, host: &mut HostConfig) -> Result<()> {
     host.oom_kill_disable = finer.oom_kill_disable.then_some(true);
     host.oom_score_adj = finer.oom_score_adj.unwrap_or_default();
     finer.cgroup_parent.clone().unwrap_or_default().clone_into(&mut host.cgroup_parent);
+    for text in &finer.storage_opt {
+        let (name, value) = values::pair(text)?;
+        host.storage_opt.insert(name, value);
+    }
     let cpu = &args.processors;
     host.cpu_realtime_period = cpu.cpu_rt_period.unwrap_or_default();
     host.cpu_realtime_runtime = cpu.cpu_rt_runtime.unwrap_or_default();

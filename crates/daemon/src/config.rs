@@ -74,6 +74,8 @@ pub(crate) struct Config {
     host: Option<String>,
     cgroup_parent: Option<String>,
     log: LogSettings,
+    /// Most bytes of a writable layer where nobody says how many.
+    storage: Option<u64>,
     registries: Registries,
     /// Whether an ordinary user runs the daemon.
     rootless: bool,
@@ -101,6 +103,7 @@ struct File {
     host: Option<String>,
     cgroup_parent: Option<String>,
     log: LogTable,
+    storage: StorageFile,
     registry: Registry,
     tcp: TcpFile,
     audit: AuditFile,
@@ -129,6 +132,12 @@ struct AuditFile {
 #[serde(deny_unknown_fields, default)]
 struct MetricsFile {
     listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct StorageFile {
+    size: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -178,6 +187,7 @@ impl Config {
             shim: own.with_file_name(SHIM),
             cgroup_parent: self.cgroup_parent.clone(),
             log: self.log.clone(),
+            storage: self.storage,
             registries: self.registries.clone(),
             rootless: self.rootless,
         })
@@ -197,6 +207,7 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         host,
         cgroup_parent: file.cgroup_parent,
         log,
+        storage: file.storage.size.as_deref().map(storage_size).transpose()?,
         registries: Registries {
             insecure: file.registry.insecure,
             certificates: file.registry.certificates.unwrap_or_else(|| PathBuf::from(CERTIFICATES)),
@@ -286,6 +297,11 @@ fn log_settings(table: LogTable) -> Result<LogSettings> {
     Ok(LogSettings { default, file_bytes, files })
 }
 
+fn storage_size(text: &str) -> Result<u64> {
+    let size = atoll_model::size(text, 1024).filter(|bytes| *bytes > 0);
+    size.with_context(|| format!("storage.size: {text:?} is no size such as 10G"))
+}
+
 fn read(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     toml::from_str(&text).with_context(|| format!("in {}", path.display()))
@@ -354,6 +370,7 @@ mod tests {
         assert!(refused("[registry.mirrors]\n'docker.io' = ['https://m/']", &[]).contains("https://m/"));
         assert!(refused("", &["--host", "http://x"]).contains("http://x"));
         assert!(refused("", &["--host", "tcp://nowhere"]).contains("tcp://nowhere"));
+        assert!(refused("[storage]\nsize = 'much'", &[]).contains("storage.size"));
         assert!(refused("[audit]\nfile = '/x'\nfiles = 0", &[]).contains("audit.files"));
         assert!(refused("[metrics]\nlisten = '0.0.0.0:1'", &[]).contains("0.0.0.0:1"));
     }

@@ -1,5 +1,6 @@
-//! An ordinary user to whom control groups of version 2 are delegated, in a machine with Debian's kernel: limits are kept and
-//! workloads are paused. The user has no subordinate ids there.
+//! A machine with Debian's kernel, for what the hosts of other tests lack. An ordinary user to whom control groups of version 2
+//! are delegated: limits are kept and workloads are paused; the user has no subordinate ids there. Before that, root's daemon on
+//! a disk with project quota: what containers write is limited, and no limit is left behind by a daemon that is killed.
 
 mod support;
 
@@ -19,8 +20,78 @@ echo '+memory +pids +cpu' > user/cgroup.subtree_control
 for file in . cgroup.procs cgroup.subtree_control cgroup.threads; do chown 1000:1000 user/$file user/daemon/$file; done
 echo $$ > user/daemon/cgroup.procs
 cd /
+sh /as-root || exit 1
 exec su user -c 'sh /as-user'
 ";
+
+/// What root does on a disk of its own.
+const LIMIT: &str = r#"
+set -e
+export PATH=/bin:/programs ATOLL_HOST=unix:///run/limited/atoll.sock
+truncate -s 400M /disk
+mkfs.xfs -q /disk
+mkdir /limited
+mount -o loop,prjquota /disk /limited
+start() {
+    ATOLL_FAILPOINT=$1 atolld --root /limited/atoll --run /run/limited 2>> /daemon.log &
+    daemon=$!
+    until atoll version > /dev/null 2>&1; do kill -0 $daemon; done
+}
+limits() { xfs_quota -x -c 'report -p -b -n -N' /limited | awk '$4 > 0' | wc -l; }
+fill='dd if=/dev/zero of=/srv/file bs=1M count=30 2>&1 | grep -o "No space left" || echo fits'
+
+start ''
+atoll load -i /plain.tar
+echo "limited $(atoll run --name one --network none --storage-opt size=20m plain:test sh -c "$fill; df -k / | tail -n 1")"
+echo "free $(atoll run --rm --network none plain:test sh -c "$fill")"
+echo "shown $(atoll inspect -f '{{.HostConfig.StorageOpt.size}}' one), $(limits) has one"
+atoll create --name two --network none --storage-opt size=8m plain:test sh -c "$fill" > /dev/null
+echo "two have $(limits) limits, under $(xfs_quota -x -c 'report -p -b -n -N' /limited | awk '$4 > 0 { print $1 }' | uniq | wc -l) numbers"
+atoll rm one two > /dev/null
+until [ $(limits) = 0 ]; do :; done
+kill -9 $daemon
+
+for point in store.project.recorded store.project.limited store.root.renamed; do
+    start $point
+    atoll create --name made --network none --storage-opt size=20m plain:test sh -c "$fill" > /dev/null 2>&1 || true
+    wait $daemon || true
+    start ''
+    echo "$point: $(atoll start -a made), $(limits) limit"
+    atoll rm made > /dev/null
+    until [ $(limits) = 0 ]; do :; done
+    kill -9 $daemon
+done
+for point in remove.after-record store.root.removing store.project.unlimited; do
+    start $point
+    atoll create --name made --network none --storage-opt size=20m plain:test true > /dev/null
+    atoll rm made > /dev/null 2>&1 || true
+    wait $daemon || true
+    start ''
+    echo "$point: $(atoll ps -aq | wc -l) containers, $(limits) limits"
+    kill -9 $daemon
+done
+
+umount /limited
+mount -o loop /disk /limited
+start ''
+atoll create --storage-opt size=20m plain:test true 2>&1 | grep -o 'mount it with prjquota'
+kill -9 $daemon
+umount /limited
+"#;
+/// What that says.
+const LIMITED: [&str; 11] = [
+    "limited No space left",
+    "free fits",
+    "shown 20971520, 1 has one",
+    "two have 2 limits, under 2 numbers",
+    "store.project.recorded: No space left, 1 limit",
+    "store.project.limited: No space left, 1 limit",
+    "store.root.renamed: No space left, 1 limit",
+    "remove.after-record: 0 containers, 0 limits",
+    "store.root.removing: 0 containers, 0 limits",
+    "store.project.unlimited: 0 containers, 0 limits",
+    "mount it with prjquota",
+];
 
 /// What the user does.
 const USE: &str = r#"
@@ -44,18 +115,22 @@ echo done
 "#;
 
 #[test]
-fn limits_are_kept_where_groups_are_delegated() {
+fn limits_are_kept_where_groups_are_delegated_and_disks_have_quota() {
     if !atoll_testkit::require_root() {
         return;
     }
     let Some(image) = support::busybox() else { return };
-    let Some(machine) = Machine::new("cgroup_no_v1=all") else { return };
+    let Some(machine) = Machine::with_kernel("6.12", &["loop", "xfs"], "cgroup_no_v1=all") else { return };
+    for name in ["mkfs.xfs", "xfs_quota"] {
+        machine.add_program(name).expect("xfsprogs is installed");
+    }
     for name in ["atoll", "atolld", "atoll-shim"] {
         machine.add(&program(name), &format!("programs/{name}")).expect("the program is copied");
     }
     let files = atoll_testkit::tempdir();
     let archive = image.layer(Layer::new().folder("srv")).docker_archive("plain:test");
-    for (name, content) in [("plain.tar", archive), ("as-user", USE.as_bytes().to_vec())] {
+    let scripts = [("as-root", LIMIT.into()), ("as-user", USE.into())];
+    for (name, content) in [("plain.tar", archive)].into_iter().chain(scripts) {
         let path = files.path().join(name);
         std::fs::write(&path, content).expect("a file");
         machine.add(&path, name).expect("the file is copied");
@@ -63,7 +138,12 @@ fn limits_are_kept_where_groups_are_delegated() {
     let outcome = machine.run(PREPARE).expect("the machine starts");
     println!("{}", outcome.output);
     assert_eq!(outcome.code, Some(0), "in the machine");
-    for line in [
+    let size = |line: &str| line.split_whitespace().nth(1) == Some("20480");
+    assert!(
+        outcome.output.lines().any(|line| line.ends_with(" /") && size(line)),
+        "df shows another size than the limit"
+    );
+    for line in LIMITED.into_iter().chain([
         "driver cgroupfs true 2",
         "not warned",
         "limits 67108864 20",
@@ -73,7 +153,7 @@ fn limits_are_kept_where_groups_are_delegated() {
         "exec 0",
         "left 0",
         "done",
-    ] {
+    ]) {
         assert!(outcome.output.lines().any(|said| said.trim() == line), "{line:?} is missing");
     }
 }

@@ -401,7 +401,9 @@ fn paths_that_are_hidden() {
 #[test]
 fn what_there_is_not_is_refused_by_name() {
     let Some(host) = host() else { return };
-    refused(&host, &["--storage-opt", "size=1g"], "HostConfig.StorageOpt");
+    refused(&host, &["--storage-opt", "size=1g"], "mount it with prjquota");
+    refused(&host, &["--storage-opt", "size=much"], "write one such as 10G");
+    refused(&host, &["--storage-opt", "colour=red"], "unknown option colour");
     refused(&host, &["--security-opt", "apparmor=mine"], "HostConfig.SecurityOpt");
     refused(&host, &["--security-opt", "label=type:x"], "HostConfig.SecurityOpt");
     sleeper(&host, "web", &[]);

@@ -230,6 +230,9 @@ impl Registry {
 fn open_state(settings: &Settings) -> Result<(Db, Store, Info), Error> {
     let db = Db::open(&settings.root)?;
     let store = Store::open(&settings.root.join("store"), db.database())?;
+    if settings.storage.is_some() {
+        store.check_limits()?;
+    }
     let fresh: [u8; 4] = host::random()?;
     let id = db.meta_or_insert("root", || format!("{:08x}", u32::from_be_bytes(fresh)))?;
     let configured = settings.cgroup_parent.clone();

@@ -2,6 +2,7 @@
 
 use atoll_model::{BadLog, InvalidName, Refused};
 use atoll_oci::reference::ReferenceError;
+use atoll_store::RootError;
 
 use crate::runtime;
 
@@ -118,6 +119,9 @@ impl Error {
             },
             Self::Registry(atoll_registry::Error::NotFound { .. } | atoll_registry::Error::Platform { .. }) => {
                 Kind::NotFound
+            }
+            Self::Store(atoll_store::Error::Root(RootError::NoQuota { .. } | RootError::QuotaDenied)) => {
+                Kind::Unsupported
             }
             Self::Network(_)
             | Self::Registry(_)

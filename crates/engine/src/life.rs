@@ -112,8 +112,12 @@ impl Engine {
     /// The root file system of a workload; made here for one whose definition was cut short after its record.
     pub(crate) fn root_of(&self, workload: &Workload) -> Result<RootFs, Error> {
         let store = &self.shared.store;
-        let id = workload.id.as_str();
-        Ok(store.root(id).or_else(|_| store.create_root(id, &workload.image.layers))?)
+        let (id, limit) = (workload.id.as_str(), workload.resources.storage);
+        if limit.is_some() {
+            // The disk may be mounted in another way now.
+            store.check_limits()?;
+        }
+        Ok(store.root(id).or_else(|_| store.create_root(id, &workload.image.layers, limit))?)
     }
 
     async fn start_failed(&self, entry: &Arc<Entry>, error: &Error) {

@@ -20,6 +20,8 @@ pub struct Settings {
     pub cgroup_parent: Option<String>,
     /// Where workloads' output is kept that name no place, and how much of it.
     pub log: LogSettings,
+    /// Bytes that the writable layer of a workload takes at most that does not say so itself.
+    pub storage: Option<u64>,
     /// How registries are spoken to.
     pub registries: Registries,
     /// Whether an ordinary user runs the engine, as root of a user namespace: its networks and control groups are those that

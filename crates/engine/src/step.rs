@@ -55,7 +55,7 @@ impl Engine {
         let (folder, run) = (self.folder(&id), self.run_folder(&id));
         host::make_folder(&folder)?;
         host::make_folder(&run)?;
-        let root = self.shared.store.create_root(id.as_str(), &step.layers)?;
+        let root = self.shared.store.create_root(id.as_str(), &step.layers, None)?;
         let ran = Ran { engine: self.clone(), id: id.clone(), upper: root.upper.clone() };
         let workload = throwaway(id, step.command, step.layers)?;
         let plan = Plan {

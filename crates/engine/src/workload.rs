@@ -32,6 +32,7 @@ impl Engine {
     /// When the image is not here, the name is taken, or the draft contradicts itself.
     pub async fn create(&self, mut draft: Draft) -> Result<Created, Error> {
         self.resolve_others(&mut draft)?;
+        draft.resources.storage = draft.resources.storage.or(self.shared.settings.storage);
         draft.command.log = draft.command.log.settle(&self.shared.settings.log.default)?;
         let image = self.image(&draft.image).await?;
         let id = host::new_id()?;
@@ -118,7 +119,8 @@ impl Engine {
 
     fn make_what_belongs(&self, workload: &Workload, volumes: Vec<Volume>) -> Result<(), Error> {
         self.remember_volumes(volumes)?;
-        self.shared.store.create_root(workload.id.as_str(), &workload.image.layers)?;
+        let limit = workload.resources.storage;
+        self.shared.store.create_root(workload.id.as_str(), &workload.image.layers, limit)?;
         failpoint::hit("create.after-root");
         self.fill_volumes(workload)?;
         failpoint::hit("create.after-volumes");

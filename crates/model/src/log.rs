@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::size;
+
 /// Bytes that may wait to be written in non-blocking mode, unless configured.
 pub const BUFFER_BYTES: u64 = 1 << 20;
 /// Options of every driver that writes anything.
@@ -272,21 +274,6 @@ fn boolean(text: &str) -> Option<bool> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
         _ => None,
     }
-}
-
-/// Bytes, from `10m` and the like.
-fn size(text: &str, unit: u64) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let power = match &lower[digits.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 1,
-        "m" | "mb" | "mib" => 2,
-        "g" | "gb" | "gib" => 3,
-        "t" | "tb" | "tib" => 4,
-        _ => return None,
-    };
-    digits.trim_end().parse::<u64>().ok()?.checked_mul(unit.pow(power))
 }
 
 #[cfg(test)]

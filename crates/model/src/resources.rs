@@ -38,6 +38,8 @@ pub struct Resources {
     pub block_io: BlockIo,
     /// The control group below which it gets its own; none is the daemon's.
     pub cgroup_parent: Option<String>,
+    /// What its writable layer takes on the disk, in bytes; it holds from the definition on.
+    pub storage: Option<u64>,
 }
 
 /// Real-time processor time, in microseconds.

@@ -96,9 +96,28 @@ pub enum Error {
     /// An image archive is unusable.
     #[error("the image archive is unusable")]
     Archive(#[from] ArchiveError),
-    /// A root file system of this name exists.
+    /// A root file system cannot be made.
+    #[error(transparent)]
+    Root(#[from] RootError),
+}
+
+/// Why a root file system cannot be made as it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// One of this name exists.
     #[error("a root file system named {0:?} exists already")]
-    RootExists(String),
+    Exists(String),
+    /// Nothing limits what is written to this disk.
+    #[error(
+        "--storage-opt size needs project quota, which the file system of {folder:?} does not have: mount it with prjquota (XFS, or ext4 with the features project and quota), or leave the size out"
+    )]
+    NoQuota {
+        /// A folder on it.
+        folder: PathBuf,
+    },
+    /// Limits of projects are for the host's root.
+    #[error("--storage-opt size is for the daemon of root alone, who may set quotas: leave the size out")]
+    QuotaDenied,
 }
 
 /// Why a manifest and its configuration make no image.

@@ -31,6 +31,7 @@ mod meta;
 mod owner;
 mod packed;
 mod partial;
+mod project;
 mod root;
 mod stage;
 mod sweep;
@@ -48,7 +49,7 @@ use std::sync::{Arc, RwLock};
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_FILES_MAX, ArchiveError, Loaded, Progress, Saving};
 pub use changes::{Change, ChangeKind};
 pub use commit::CommitOptions;
-pub use error::{Error, ImageError, Result};
+pub use error::{Error, ImageError, Result, RootError};
 pub use extract::{Extracted, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, PATH_DEPTH_MAX, extract};
 pub use image::Image;
 pub use inside::{Found, Inside, InsideError, PathStat, Placement};
@@ -108,7 +109,9 @@ impl Store {
             next_layer: AtomicU64::new(next_layer),
             gate: RwLock::new(()),
         };
-        Ok(Self(Arc::new(inner)))
+        let store = Self(Arc::new(inner));
+        store.end_lost_projects()?;
+        Ok(store)
     }
 
     /// The folder whose entries are layers: lower folders may be given to a mount relative to it.

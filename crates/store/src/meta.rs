@@ -2,9 +2,10 @@
 //!
 //! `store/meta` holds the version and the next layer's number; `store/layers` maps diff ids to layers, `store/unpacked`
 //! the digests of layer blobs to diff ids, `store/links` names to manifests, `store/packed` diff ids and media types to what
-//! layers were packed to for others. Values are JSON except in the first.
+//! layers were packed to for others, `store/projects` root file systems to the numbers that limit them. Values are JSON except
+//! in the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use atoll_oci::{Descriptor, Digest};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -17,6 +18,8 @@ use crate::error::{Error, Result};
 const SCHEMA: u64 = 1;
 const VERSION: &str = "version";
 const NEXT_LAYER: &str = "next-layer";
+/// The first number of this store's projects.
+const FIRST_PROJECT: &str = "first-project";
 
 type Texts = TableDefinition<'static, &'static str, &'static str>;
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("store/meta");
@@ -24,6 +27,7 @@ const LAYERS: Texts = TableDefinition::new("store/layers");
 const UNPACKED: Texts = TableDefinition::new("store/unpacked");
 const LINKS: Texts = TableDefinition::new("store/links");
 const PACKED: Texts = TableDefinition::new("store/packed");
+const PROJECTS: Texts = TableDefinition::new("store/projects");
 
 /// What is recorded of an unpacked layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,7 +55,7 @@ pub(crate) fn prepare(db: &Database) -> Result<u64> {
             Some(SCHEMA) => {}
             Some(found) => return Err(Error::Schema { found, expected: SCHEMA }),
         }
-        for table in [LAYERS, UNPACKED, LINKS, PACKED] {
+        for table in [LAYERS, UNPACKED, LINKS, PACKED, PROJECTS] {
             txn.open_table(table)?;
         }
         meta.get(NEXT_LAYER)?.map_or(0, |v| v.value())
@@ -175,4 +179,78 @@ pub(crate) fn set_link(db: &Database, name: &str, target: Option<&Descriptor>) -
     };
     txn.commit()?;
     Ok(before)
+}
+
+/// The number that limits a root file system, if one does.
+pub(crate) fn project(db: &Database, root: &str) -> Result<Option<u32>> {
+    one(db, PROJECTS, "store/projects", root)
+}
+
+pub(crate) fn projects(db: &Database) -> Result<BTreeMap<String, u32>> {
+    all(db, PROJECTS, "store/projects")
+}
+
+/// Records a number for a root file system: the lowest that no other has and that is free. Numbers begin at `first`, which is
+/// asked for once in a store's life.
+pub(crate) fn claim_project(
+    db: &Database,
+    root: &str,
+    first: impl FnOnce() -> Result<u32>,
+    is_free: impl Fn(u32) -> Result<bool>,
+) -> Result<u32> {
+    let txn = db.begin_write()?;
+    let number = {
+        let mut meta = txn.open_table(META)?;
+        let known = meta.get(FIRST_PROJECT)?.and_then(|value| u32::try_from(value.value()).ok());
+        let first = match known {
+            Some(first) => first,
+            None => {
+                let first = first()?;
+                meta.insert(FIRST_PROJECT, u64::from(first))?;
+                first
+            }
+        };
+        let mut table = txn.open_table(PROJECTS)?;
+        let mut taken = BTreeSet::new();
+        for item in table.iter()? {
+            taken.insert(parse::<u32>(item?.1.value(), "store/projects")?);
+        }
+        let mut number = first;
+        while taken.contains(&number) || !is_free(number)? {
+            number += 1;
+        }
+        table.insert(root, text(&number).as_str())?;
+        number
+    };
+    txn.commit()?;
+    Ok(number)
+}
+
+pub(crate) fn forget_project(db: &Database, root: &str) -> Result<()> {
+    let txn = db.begin_write()?;
+    txn.open_table(PROJECTS)?.remove(root)?;
+    txn.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_is_never_shared_and_is_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = Database::create(folder.path().join("db")).unwrap();
+        prepare(&db).unwrap();
+        let of_others = |number| Ok(number != 101);
+        let claim = |root: &str, first: u32| claim_project(&db, root, || Ok(first), of_others).unwrap();
+        assert_eq!((claim("a", 100), claim("b", 500), claim("c", 500)), (100, 102, 103));
+        assert_eq!(project(&db, "b").unwrap(), Some(102));
+        forget_project(&db, "b").unwrap();
+        assert_eq!((project(&db, "b").unwrap(), claim("d", 500)), (None, 102));
+        assert_eq!(projects(&db).unwrap().into_keys().collect::<Vec<_>>(), ["a", "c", "d"]);
+        let failing = |_: u32| Err(Error::Record("none"));
+        assert!(claim_project(&db, "e", || Ok(1), failing).is_err());
+        assert_eq!(project(&db, "e").unwrap(), None);
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use atoll_oci::Digest;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, RootError};
 use crate::{Store, failpoint, owner, tree};
 
 /// The folders of an overlay mount (`userxattr`).
@@ -38,38 +38,45 @@ impl Store {
         }
     }
 
-    /// Makes the root file system `id` over `layers`, given lowest first. It keeps those layers until it is removed.
+    /// Makes the root file system `id` over `layers`, given lowest first, in which `limit` bytes can be written. It keeps
+    /// those layers until it is removed.
     ///
     /// # Errors
-    /// A layer is not here, or the root exists.
-    pub fn create_root(&self, id: &str, layers: &[Digest]) -> Result<RootFs> {
+    /// A layer is not here, the root exists, or the disk cannot limit it.
+    pub fn create_root(&self, id: &str, layers: &[Digest], limit: Option<u64>) -> Result<RootFs> {
         let path = self.root_path(id)?;
         let _using = self.using();
         let lower = self.lower(layers)?;
-        let temporary = self.temporary();
-        for folder in [&temporary, &temporary.join("upper"), &temporary.join("work")] {
-            std::fs::create_dir(folder).map_err(Error::io("make", folder))?;
+        if path.exists() {
+            return Err(RootError::Exists(id.into()).into());
         }
-        // The upper folder's mode is the mode of "/" inside.
-        let mode = rustix::fs::Mode::from_raw_mode(0o755);
-        let upper = temporary.join("upper");
-        rustix::fs::chmod(&upper, mode).map_err(Error::io("set the mode of", &upper))?;
-        self.copy_root_attributes(lower.first(), &upper)?;
-        let list: String = layers.iter().map(|d| format!("{d}\n")).collect();
-        let file = temporary.join(LAYERS);
-        std::fs::write(&file, list).map_err(Error::io("write", &file))?;
-        failpoint::hit("store.root.before");
-        let flags = rustix::fs::RenameFlags::NOREPLACE;
-        let renamed = rustix::fs::renameat_with(rustix::fs::CWD, &temporary, rustix::fs::CWD, &path, flags);
-        if let Err(error) = renamed {
+        let temporary = self.temporary();
+        let made =
+            self.make_root(id, &temporary, lower.first(), limit).and_then(|()| name_root(&temporary, &path, layers));
+        if let Err(error) = made {
             crate::blob::discard(&temporary);
-            return Err(match error {
-                rustix::io::Errno::EXIST => Error::RootExists(id.into()),
-                other => Error::io("rename", &path)(other),
-            });
+            if let Err(error) = self.end_project(id) {
+                tracing::warn!(%error, id, "a limit is left to the next start");
+            }
+            return Err(error);
         }
         failpoint::hit("store.root.renamed");
         Ok(RootFs { lower, upper: path.join("upper"), work: path.join("work") })
+    }
+
+    /// The folders of root `id`, at a place where nobody looks for them yet.
+    fn make_root(&self, id: &str, temporary: &Path, top: Option<&PathBuf>, limit: Option<u64>) -> Result<()> {
+        let [upper, work] = [temporary.join("upper"), temporary.join("work")];
+        for folder in [temporary, &upper, &work] {
+            std::fs::create_dir(folder).map_err(Error::io("make", folder))?;
+        }
+        if let Some(bytes) = limit {
+            self.begin_project(id, [&upper, &work], bytes)?;
+        }
+        // The upper folder's mode is the mode of "/" inside.
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        rustix::fs::chmod(&upper, mode).map_err(Error::io("set the mode of", &upper))?;
+        self.copy_root_attributes(top, &upper)
     }
 
     /// The overlay shows owner and mode of the topmost folder for "/": the upper one must look like the image's.
@@ -142,7 +149,8 @@ impl Store {
             Err(error) => return Err(Error::io("remove", &path)(error)),
         }
         failpoint::hit("store.root.removing");
-        tree::delete(&trash)
+        tree::delete(&trash)?;
+        self.end_project(id)
     }
 
     /// The layers of all root file systems.
@@ -157,6 +165,22 @@ impl Store {
         }
         Ok(all)
     }
+}
+
+/// Writes down the layers of a root, and puts it where it belongs.
+fn name_root(temporary: &Path, path: &Path, layers: &[Digest]) -> Result<()> {
+    let list: String = layers.iter().map(|d| format!("{d}\n")).collect();
+    let file = temporary.join(LAYERS);
+    std::fs::write(&file, list).map_err(Error::io("write", &file))?;
+    failpoint::hit("store.root.before");
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    rustix::fs::renameat_with(rustix::fs::CWD, temporary, rustix::fs::CWD, path, flags).map_err(|error| match error {
+        rustix::io::Errno::EXIST => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            RootError::Exists(name).into()
+        }
+        other => Error::io("rename", path)(other),
+    })
 }
 
 fn layers_of(root: &Path) -> Result<Vec<Digest>> {

@@ -207,12 +207,12 @@ fn a_sweep_spares_leases_names_and_roots() {
     bed.store.unlink("gone").unwrap();
     assert_eq!(bed.store.sweep(&[]).unwrap(), Swept::default(), "the lease holds everything");
     let layers: Vec<Digest> = bed.store.image(&gone.digest).unwrap().layers.into_iter().map(|l| l.diff_id).collect();
-    let root = bed.store.create_root("w1", &layers).unwrap();
+    let root = bed.store.create_root("w1", &layers, None).unwrap();
     assert!(root.upper.is_dir() && root.work.is_dir() && root.lower.len() == 1);
     assert_eq!(bed.store.root("w1").unwrap(), root);
-    assert!(matches!(bed.store.create_root("w1", &layers), Err(Error::RootExists(_))));
-    assert!(bed.store.create_root("../w2", &layers).is_err());
-    assert!(matches!(bed.store.create_root("w2", &[Digest::sha256(b"no")]), Err(Error::MissingLayer(_))));
+    assert!(matches!(bed.store.create_root("w1", &layers, None), Err(Error::Root(crate::RootError::Exists(_)))));
+    assert!(bed.store.create_root("../w2", &layers, None).is_err());
+    assert!(matches!(bed.store.create_root("w2", &[Digest::sha256(b"no")], None), Err(Error::MissingLayer(_))));
     drop(lease);
     let swept = bed.store.sweep(&[]).unwrap();
     assert_eq!((swept.blobs, swept.layers), (2, 0), "the root holds its layer, and that the blob that it came as");
@@ -259,7 +259,7 @@ fn many_layers_have_short_names() {
         });
         layers.push(layer.unwrap().diff_id);
     }
-    let root = bed.store.create_root("w", &layers).unwrap();
+    let root = bed.store.create_root("w", &layers, None).unwrap();
     assert_eq!(root.lower.len(), 127);
     assert!(root.lower[0].join("f126").exists(), "top first");
     let option: usize = root.lower.iter().map(|l| l.file_name().unwrap().len() + 1).sum();

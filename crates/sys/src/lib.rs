@@ -21,6 +21,7 @@ pub mod pidfd;
 pub mod proc;
 pub mod process;
 pub mod pty;
+pub mod quota;
 pub mod schedule;
 pub mod signal;
 pub mod usage;

@@ -98,6 +98,8 @@ pub struct HostConfig {
     pub namespaces: NamespaceConfig,
     #[serde(flatten)]
     pub blkio: BlkioConfig,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
     pub group_add: Vec<String>,
     pub sysctls: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,

@@ -123,7 +123,6 @@ fn what_there_is_not_is_refused_by_name() {
     check(json!({"HostConfig": {"PublishAllPorts": true}}), "HostConfig.PublishAllPorts");
     check(json!({"HostConfig": {"Links": ["a"]}}), "HostConfig.Links");
     check(json!({"HostConfig": {"Isolation": "vm"}}), "HostConfig.Isolation");
-    check(json!({"HostConfig": {"StorageOpt": {"size": "1g"}}}), "HostConfig.StorageOpt");
     check(
         json!({"NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["web"]}}}}),
         "NetworkingConfig.EndpointsConfig.default",

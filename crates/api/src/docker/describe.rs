@@ -316,6 +316,7 @@ fn host_config(workload: &Workload) -> HostConfig {
         cgroup_parent: resources.cgroup_parent.clone().unwrap_or_default(),
         namespaces: namespaces::config(&workload.host.namespaces),
         blkio: limits::blkio_config(&resources.block_io),
+        storage_opt: limits::storage_opt(resources.storage),
         group_add: workload.command.groups.clone(),
         sysctls: workload.host.sysctls.clone(),
         annotations: workload.host.annotations.clone(),
@@ -389,6 +390,7 @@ mod tests {
         let asked = serde_json::json!({
             "Image": "busybox", "Cmd": ["a", "b c"], "Env": ["A=b"], "Tty": true, "OpenStdin": true, "User": "1:2",
             "HostConfig": {"Memory": 4096, "Binds": ["/a:/b:ro"], "CapAdd": ["NET_ADMIN"], "AutoRemove": true,
+                           "StorageOpt": {"size": "20M"},
                            "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}], "NetworkMode": "host"},
         });
         let request: CreateRequest = crate::docker::parse(asked.to_string().as_bytes()).expect("a request");
@@ -401,6 +403,7 @@ mod tests {
         assert_eq!((shown.config.env, shown.config.user, shown.config.tty), (request.env, request.user, true));
         assert_eq!((shown.host_config.binds, shown.host_config.memory), (request.host_config.binds, 4096));
         assert_eq!(shown.host_config.ulimits, request.host_config.ulimits);
+        assert_eq!(shown.host_config.storage_opt["size"], "20971520");
         assert_eq!((shown.host_config.network_mode.as_str(), shown.host_config.auto_remove), ("host", true));
         assert_eq!((shown.state.status.as_str(), shown.state.started_at.as_str()), ("created", "0001-01-01T00:00:00Z"));
         assert_eq!(shown.mounts[0].propagation, "rprivate");

@@ -1,6 +1,6 @@
 //! Limits of a creation, and changes of them (`ContainerUpdate`).
 
-use atoll_model::{BlockIo, DeviceRate, Oom, Rate, Realtime, Resources, Restart, Ulimit};
+use atoll_model::{BlockIo, DeviceRate, Oom, Rate, Realtime, Resources, Restart, Ulimit, size};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -44,6 +44,7 @@ pub(super) fn resources(host: &HostConfig) -> Result<Resources, BadRequest> {
         },
         block_io: block_io(&host.blkio)?,
         cgroup_parent: cgroup_parent(&host.cgroup_parent)?,
+        storage: storage(&host.storage_opt)?,
     };
     check(&resources)?;
     Ok(resources)
@@ -129,6 +130,27 @@ fn cgroup_parent(asked: &str) -> Result<Option<String>, BadRequest> {
         return invalid("slices of systemd's are not supported: name a path such as /limits/web");
     }
     Ok((!asked.is_empty()).then(|| asked.to_owned()))
+}
+
+/// What the writable layer takes at most; there is no other option of storage.
+fn storage(options: &BTreeMap<String, String>) -> Result<Option<u64>, BadRequest> {
+    let invalid = |why: String| Err(BadRequest::invalid("HostConfig.StorageOpt", why));
+    let mut limit = None;
+    for (name, value) in options {
+        if !name.eq_ignore_ascii_case("size") {
+            return invalid(format!("unknown option {name}: there is size alone"));
+        }
+        limit = match size(value, 1024) {
+            Some(bytes) if bytes > 0 => Some(bytes),
+            _ => return invalid(format!("invalid size {value:?}: write one such as 10G")),
+        };
+    }
+    Ok(limit)
+}
+
+/// The options of storage as `HostConfig` has them, for `inspect`.
+pub(super) fn storage_opt(limit: Option<u64>) -> BTreeMap<String, String> {
+    limit.map(|bytes| ("size".to_owned(), bytes.to_string())).into_iter().collect()
 }
 
 fn block_io(asked: &BlkioConfig) -> Result<BlockIo, BadRequest> {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::bad::BadRequest;
 
 /// What version 1.50 of the Docker API defines for `POST /containers/create` and is not done.
-const NOT_DONE: [&str; 29] = [
+const NOT_DONE: [&str; 28] = [
     "ArgsEscaped",
     "MacAddress",
     "OnBuild",
@@ -31,7 +31,6 @@ const NOT_DONE: [&str; 29] = [
     "HostConfig.KernelMemoryTCP",
     "HostConfig.Links",
     "HostConfig.PublishAllPorts",
-    "HostConfig.StorageOpt",
     "HostConfig.VolumeDriver",
     "HostConfig.Mounts.ClusterOptions",
     "HostConfig.Mounts.ImageOptions",
@@ -112,7 +111,7 @@ mod tests {
     #[test]
     fn wishes_are_refused() {
         check("Links", &json!(["a:b"]), true);
-        check("StorageOpt", &json!({"size": "1g"}), true);
+        check("VolumeDriver", &json!("other"), true);
         check("NoSuchThing", &json!(1), false);
     }
 }

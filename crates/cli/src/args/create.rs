@@ -307,6 +307,9 @@ pub(crate) struct FinerArgs {
     /// How much likelier than others it is killed when memory is short, -1000 to 1000
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) oom_score_adj: Option<i64>,
+    /// What its writable layer takes on the disk at most: size=10G (needs project quota)
+    #[arg(long, value_name = "size=BYTES")]
+    pub(crate) storage_opt: Vec<String>,
 }
 
 /// How to learn whether the workload is well. Times are written as 500ms, 30s, 1m30s.

@@ -15,7 +15,7 @@ fn work(dir: &Path) {
     let lease = store.lease("crash").unwrap();
     let second = image(&store, &lease, "second", b"second");
     let layers: Vec<_> = store.image(&second.digest).unwrap().layers.into_iter().map(|l| l.diff_id).collect();
-    store.create_root("w", &layers).unwrap();
+    store.create_root("w", &layers, is_limited(&store).then_some(64 << 20)).unwrap();
     let mut files = super::import::files();
     store.import_archive(&lease, &mut files.as_slice(), &|_| ()).unwrap();
     files.clear();
@@ -23,6 +23,11 @@ fn work(dir: &Path) {
     store.unlink("second").unwrap();
     store.remove_root("w").unwrap();
     store.sweep(&[]).unwrap();
+}
+
+/// Whether the disk has project quota; the daemon's tests go through those points in a machine whose disk has.
+fn is_limited(store: &crate::Store) -> bool {
+    store.check_limits().is_ok()
 }
 
 /// Runs only in the child.
@@ -38,7 +43,11 @@ fn child() {
 fn a_kill_at_any_point_loses_nothing() {
     let exe = std::env::current_exe().unwrap();
     let mut untouched = Vec::new();
-    for name in failpoint::NAMES {
+    let limited = is_limited(&Bed::new().store);
+    if !limited {
+        println!("skipped: the points of projects, this disk has no project quota");
+    }
+    for name in failpoint::NAMES.iter().filter(|name| limited || !name.starts_with("store.project.")) {
         let mut killed = 0;
         for count in 1..=20 {
             let bed = Bed::new();
