@@ -19,6 +19,8 @@ const FILE: &str = "/etc/atoll/config.toml";
 const SHIM: &str = "atoll-shim";
 /// Certificate authorities of registries, where Docker has them.
 const CERTIFICATES: &str = "/etc/docker/certs.d";
+/// Specifications of devices, where the Container Device Interface has them.
+const CDI_FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 const SOCKET: &str = "atoll.sock";
 /// How much of the audit log is kept where nothing is said.
 const AUDIT_BYTES: u64 = 16 << 20;
@@ -76,6 +78,7 @@ pub(crate) struct Config {
     log: LogSettings,
     /// Most bytes of a writable layer where nobody says how many.
     storage: Option<u64>,
+    cdi_folders: Vec<PathBuf>,
     registries: Registries,
     /// Whether an ordinary user runs the daemon.
     rootless: bool,
@@ -102,6 +105,7 @@ struct File {
     run: Option<PathBuf>,
     host: Option<String>,
     cgroup_parent: Option<String>,
+    cdi_folders: Option<Vec<PathBuf>>,
     log: LogTable,
     storage: StorageFile,
     registry: Registry,
@@ -188,6 +192,7 @@ impl Config {
             cgroup_parent: self.cgroup_parent.clone(),
             log: self.log.clone(),
             storage: self.storage,
+            cdi_folders: self.cdi_folders.clone(),
             registries: self.registries.clone(),
             rootless: self.rootless,
         })
@@ -208,6 +213,7 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         cgroup_parent: file.cgroup_parent,
         log,
         storage: file.storage.size.as_deref().map(storage_size).transpose()?,
+        cdi_folders: file.cdi_folders.unwrap_or_else(|| CDI_FOLDERS.map(PathBuf::from).to_vec()),
         registries: Registries {
             insecure: file.registry.insecure,
             certificates: file.registry.certificates.unwrap_or_else(|| PathBuf::from(CERTIFICATES)),

@@ -315,26 +315,27 @@ fn mounts_of_another_container() {
     refused(&host, &["--volumes-from", "nobody"], "No such container: nobody");
 }
 
-/// A specification of the Container Device Interface that goes with the value.
-struct Devices(PathBuf);
-
-impl Drop for Devices {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-        // Others may have some.
-        let _ = std::fs::remove_dir("/var/run/cdi");
-    }
+/// Restarts a host's daemon so that it looks for specifications of devices in a folder of the host's own, which is given.
+fn with_folder_of_devices(host: &mut TempHost) -> PathBuf {
+    let folder = host.root().with_file_name("cdi");
+    std::fs::create_dir(&folder).expect("a folder");
+    let config = host.root().with_file_name("config.toml");
+    let text = format!("cdi_folders = [\"/nowhere/cdi\", {folder:?}]\n");
+    std::fs::write(&config, text).expect("a configuration");
+    host.kill_daemon().expect("the daemon ran");
+    host.start_daemon_with(&["--config", &config.display().to_string()], &[]).expect("it starts again");
+    folder
 }
 
 #[test]
 fn devices_by_name() {
-    let Some(host) = host() else { return };
-    let vendor = format!("atoll-test-{}.org", std::process::id());
+    let Some(mut host) = host() else { return };
+    let specifications = with_folder_of_devices(&mut host);
     let folder = atoll_testkit::tempdir();
     let state = folder.path().join("state").display().to_string();
     let hook = format!("cat > {state}");
     let spec = serde_json::json!({
-        "cdiVersion": "0.6.0", "kind": format!("{vendor}/zero"),
+        "cdiVersion": "0.6.0", "kind": "test.org/zero",
         "containerEdits": {"env": ["VENDOR=yes"]},
         "devices": [{"name": "0", "containerEdits": {
             "env": ["DEVICE=0"],
@@ -342,12 +343,10 @@ fn devices_by_name() {
             "mounts": [{"hostPath": folder.path(), "containerPath": "/vendor", "options": ["ro", "nosuid"]}],
             "hooks": [{"hookName": "createRuntime", "path": "/bin/sh", "args": ["sh", "-c", hook]}]}}],
     });
-    std::fs::create_dir_all("/var/run/cdi").expect("a folder");
-    let file = Devices(PathBuf::from(format!("/var/run/cdi/{vendor}.json")));
-    std::fs::write(&file.0, spec.to_string()).expect("it is written");
+    std::fs::write(specifications.join("zero.json"), spec.to_string()).expect("it is written");
     std::fs::write(folder.path().join("file"), "of the vendor\n").expect("a file");
-    let name = format!("{vendor}/zero=0");
-    let options = ["--device", name.as_str(), "--annotation", "org.example.a=b"];
+    let name = "test.org/zero=0";
+    let options = ["--device", name, "--annotation", "org.example.a=b"];
     let said = inside(
         &host,
         &options,
@@ -359,10 +358,40 @@ fn devices_by_name() {
         serde_json::from_slice(&std::fs::read(state).expect("the hook ran")).expect("a state");
     assert_eq!(state["annotations"]["org.example.a"], "b");
     ok(&host, &[&["create", "--name", "web"], &options[..], &[IMAGE]].concat());
-    assert!(shown(&host, "web", "DeviceRequests").contains(&name));
+    assert!(shown(&host, "web", "DeviceRequests").contains(name));
     assert_eq!(shown(&host, "web", "Annotations"), r#"{"org.example.a":"b"}"#);
-    refused(&host, &["--device", &format!("{vendor}/zero=1")], "unresolvable CDI device");
-    refused(&host, &["--gpus", "all"], "could not select device driver \"\" with capabilities: [[gpu]]");
+    refused(&host, &["--device", "test.org/zero=1"], "unresolvable CDI device");
+}
+
+#[test]
+fn gpus_by_a_file_in_yaml() {
+    let Some(mut host) = host() else { return };
+    let specifications = with_folder_of_devices(&mut host);
+    let folders = serde_json::json!(["/nowhere/cdi", specifications]).to_string();
+    assert_eq!(ok(&host, &["info", "-f", "{{json .CDISpecDirs}}"]), folders);
+    let lacking = format!(
+        "could not select device driver \"\" with capabilities: [[gpu]]: no CDI specification in /nowhere/cdi or {}",
+        specifications.display()
+    );
+    refused(&host, &["--gpus", "all"], &lacking);
+    let text = "cdiVersion: 0.6.0\nkind: test.org/gpu\ndevices:\n\
+        - {name: all, containerEdits: {env: [GPUS=all]}}\n\
+        - {name: '0', containerEdits: {env: [FIRST=yes], deviceNodes: [{path: /dev/gpu0, hostPath: /dev/null}]}}\n\
+        - {name: '1', containerEdits: {env: [SECOND=yes]}}\n";
+    let file = specifications.join("gpu.yaml");
+    std::fs::write(&file, text).expect("it is written");
+    let print = ["sh", "-c", "echo $GPUS $FIRST $SECOND; test -c /dev/gpu0 && echo a >/dev/gpu0 && echo node"];
+    // The last command of that fails where there is no node.
+    let said = |options: &[&str]| {
+        run(&host, &[&["run", "--rm"], options, &[IMAGE], &print[..]].concat()).out.trim().to_owned()
+    };
+    assert_eq!(said(&["--gpus", "all"]), "all");
+    assert_eq!(said(&["--gpus", "2"]), "yes yes\nnode");
+    assert_eq!(said(&["--gpus", "device=0"]), "yes\nnode");
+    refused(&host, &["--gpus", "device=7"], "could not select device driver");
+    let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&file, writable).expect("a mode");
+    refused(&host, &["--gpus", "all"], "gpu.yaml: others than its owner can write it");
 }
 
 #[test]

@@ -68,7 +68,8 @@ impl Engine {
             let settings = settings.clone();
             host::blocking(move || open_state(&settings)).await?
         };
-        let driver = ContainerDriver::new(settings.shim.clone(), info.cgroup_parent.clone());
+        let (shim, cdi) = (settings.shim.clone(), settings.cdi_folders.clone());
+        let driver = ContainerDriver::new(shim, info.cgroup_parent.clone(), cdi);
         let fingerprint = {
             let driver = driver.clone();
             host::blocking(move || driver.fingerprint()).await

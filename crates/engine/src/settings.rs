@@ -22,6 +22,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Bytes that the writable layer of a workload takes at most that does not say so itself.
     pub storage: Option<u64>,
+    /// Where specifications of devices lie (Container Device Interface), the last counts most.
+    pub cdi_folders: Vec<PathBuf>,
     /// How registries are spoken to.
     pub registries: Registries,
     /// Whether an ordinary user runs the engine, as root of a user namespace: its networks and control groups are those that

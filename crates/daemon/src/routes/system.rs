@@ -78,7 +78,7 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
     let count = |is: fn(&Phase) -> bool| views.iter().filter(|view| is(&view.phase)).count();
     let running = count(|phase| phase.is_up() && !matches!(phase, Phase::Paused { .. }));
     let paused = count(|phase| matches!(phase, Phase::Paused { .. }));
-    let own = state.engine.info();
+    let (own, settings) = (state.engine.info(), state.engine.settings());
     let mut security_options = vec!["name=seccomp,profile=builtin".to_owned()];
     security_options.extend(own.rootless.then(|| "name=rootless".to_owned()));
     Ok(Json(Info {
@@ -102,7 +102,8 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         system_time: docker::rfc3339(SystemTime::now().into()),
         logging_driver: state.engine.default_log().driver().name().to_owned(),
         index_server_address: "https://index.docker.io/v1/".to_owned(),
-        registry_config: registries(&state.engine.settings().registries.insecure),
+        cdi_spec_dirs: settings.cdi_folders.iter().map(|folder| folder.display().to_string()).collect(),
+        registry_config: registries(&settings.registries.insecure),
         docker_root_dir: own.root.display().to_string(),
         server_version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes: BTreeMap::from([("container".to_owned(), Runtime::default())]),

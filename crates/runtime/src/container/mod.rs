@@ -25,14 +25,15 @@ use crate::{Capabilities, Driver, Error, Fingerprint, Handle, Plan, Recovered, V
 pub struct ContainerDriver {
     shim: PathBuf,
     cgroup_parent: String,
+    cdi: Vec<PathBuf>,
 }
 
 impl ContainerDriver {
-    /// With the program `atoll-shim` and the cgroup below which workloads get theirs: absolute, or relative to the
-    /// daemon's own.
+    /// With the program `atoll-shim`, the cgroup below which workloads get theirs (absolute, or relative to the daemon's own)
+    /// and the folders of the Container Device Interface.
     #[must_use]
-    pub const fn new(shim: PathBuf, cgroup_parent: String) -> Self {
-        Self { shim, cgroup_parent }
+    pub const fn new(shim: PathBuf, cgroup_parent: String, cdi: Vec<PathBuf>) -> Self {
+        Self { shim, cgroup_parent, cdi }
     }
 }
 
@@ -58,7 +59,7 @@ impl Driver for ContainerDriver {
             let host = host::facts(&self.cgroup_parent, &self.shim)?;
             let devices = devices::resolve(&plan.workload.security, &plan.workload.resources.block_io)?;
             let mut spec = crate::spec::build(&plan, &host, devices)?;
-            cdi::inject(&plan.workload.security.cdi, &mut spec)?;
+            cdi::inject(&plan.workload.security.cdi, &self.cdi, &mut spec)?;
             spec
         };
         launch::launch(&self.shim, plan, spec).await
