@@ -218,7 +218,7 @@ impl Engine {
     /// When there is no such workload, it is being removed, or its log cannot be read.
     pub async fn attach(&self, name: &str, attach: Attach, begin: Begin) -> Result<Attachment, Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         let origin = Origin::new(self.clone(), Arc::clone(&entry), None);
         let query = LogQuery { stdout: attach.stdout, stderr: attach.stderr, ..LogQuery::default() };
         let id = entry.id.as_str();

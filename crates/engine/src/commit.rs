@@ -57,7 +57,7 @@ impl Engine {
     /// When an instruction is none, or something cannot be read.
     pub async fn commit(&self, request: CommitRequest) -> Result<Digest, Error> {
         let entry = self.find(&request.container)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(&request.container).await?;
         if entry.standing.borrow().removed {
             return Err(Error::no_workload(&request.container));
         }

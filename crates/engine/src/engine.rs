@@ -31,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) volumes: Mutex<crate::volume::Volumes>,
+    /// Held while volumes are made or taken away, so that none goes while a workload comes to name it.
+    pub(crate) volume_changes: Mutex<()>,
+    /// The same for the names of images.
+    pub(crate) image_changes: Mutex<()>,
     pub(crate) networks: crate::network::Networks,
     pub(crate) fingerprint: Fingerprint,
     info: Info,
@@ -86,6 +90,8 @@ impl Engine {
             events: Events::default(),
             registry: RwLock::default(),
             volumes,
+            volume_changes: Mutex::default(),
+            image_changes: Mutex::default(),
             networks: crate::network::Networks::new(&info.id, info.rootless)?,
             fingerprint,
             info,

@@ -123,8 +123,11 @@ impl Drop for Coupled {
 
 impl Entry {
     pub(crate) fn new(workload: Workload, phase: Phase) -> Self {
-        let last = match &phase {
-            Phase::Exited { exit, .. } => Some(*exit),
+        let last = match phase {
+            Phase::Exited { exit, .. } => Some(exit),
+            Phase::Created { failure: Some(code) } => {
+                Some(Exit { code, oom_killed: false, at: atoll_model::Timestamp::NEVER })
+            }
             _ => None,
         };
         let standing = Standing {
@@ -146,6 +149,12 @@ impl Entry {
             live: Mutex::default(),
             outputs: watch::Sender::new(0),
         }
+    }
+
+    /// Waits for whatever else changes it, and keeps that out. Who waited for its removal hears that there is none of that name.
+    pub(crate) async fn hold(&self, name: &str) -> Result<tokio::sync::MutexGuard<'_, ()>, Error> {
+        let operation = self.operation.lock().await;
+        if self.standing.borrow().removed { Err(Error::no_workload(name)) } else { Ok(operation) }
     }
 
     pub(crate) fn workload(&self) -> Arc<Workload> {

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use atoll_model::{Exit, WorkloadId};
+use atoll_model::{Exit, Phase, Refused, WorkloadId};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::{Attach, Attachment, Origin};
@@ -157,7 +157,7 @@ impl Engine {
         if draft.args.is_empty() {
             return Err(Error::Invalid("No exec command specified".to_owned()));
         }
-        entry.running()?;
+        runs_freely(&entry)?;
         let id = host::new_id()?.to_string();
         let full = entry.execs(|execs| {
             if execs.len() >= SESSIONS_MAX {
@@ -186,7 +186,7 @@ impl Engine {
             Stage::Running { .. } => Err(Error::InUse(format!("Exec instance {id} is already running"))),
             Stage::Ended { .. } => Err(Error::InUse(format!("Exec instance {id} has already run"))),
         })?;
-        let (draft, handle) = (draft?, entry.running()?);
+        let (draft, handle) = (draft?, runs_freely(&entry)?);
         // Marked before it runs, so that an end that comes at once finds it.
         entry.execs(|execs| set_stage(execs.get_mut(id), Stage::Running { pid: 0 }));
         Ok(ExecClaim { engine: self.clone(), entry, handle, id: id.to_owned(), draft, runs: false })
@@ -302,6 +302,15 @@ impl Engine {
         }
         Err(Error::no_exec(id))
     }
+}
+
+/// The handle of a workload whose processes are not frozen.
+fn runs_freely(entry: &Entry) -> Result<Handle, Error> {
+    let handle = entry.running()?;
+    if matches!(entry.phase(), Phase::Paused { .. }) {
+        return Err(Error::Refused { id: entry.id.short().to_string(), reason: Refused::Paused });
+    }
+    Ok(handle)
 }
 
 fn set_stage(session: Option<&mut ExecSession>, stage: Stage) {

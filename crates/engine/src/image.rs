@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
+use std::sync::{MutexGuard, PoisonError};
 
 use atoll_model::EventKind;
 use atoll_oci::config::ImageConfig;
@@ -184,6 +185,7 @@ impl Engine {
         let engine = self.clone();
         let source = source.to_owned();
         host::blocking(move || {
+            let _changing = engine.changing_images();
             let image = engine.find_image(&source)?;
             engine.name_image(&reference, &image.manifest)?;
             engine.say_image("tag", &image.id, &reference.familiar());
@@ -223,7 +225,13 @@ impl Engine {
         host::blocking(move || engine.remove_image_now(&name, force)).await
     }
 
+    /// Keeps others from taking images away, and from coming to use one.
+    pub(crate) fn changing_images(&self) -> MutexGuard<'_, ()> {
+        self.shared.image_changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {
+        let changing = self.changing_images();
         let found = self.find_image(name)?;
         let links: Vec<String> = self.links_to(&found.id)?.into_iter().map(|(link, _)| link).collect();
         let by_name = Reference::parse(name).ok().map(|reference| reference.to_string());
@@ -238,9 +246,10 @@ impl Engine {
             }
             None => links.clone(),
         };
-        let last = going.len() == links.len();
-        if last {
-            self.check_unused(name, &found, force, named.is_some())?;
+        let mut last = going.len() == links.len();
+        if last && self.is_kept(name, &found, force, named.is_some())? {
+            self.shared.store.link(&found.manifest.digest.to_string(), &found.manifest)?;
+            last = false;
         }
         let mut removals = Vec::new();
         for link in going {
@@ -253,6 +262,7 @@ impl Engine {
                 removals.push(Removal::Untagged(reference.familiar()));
             }
         }
+        drop(changing);
         if last {
             failpoint::hit("rmi.before-sweep");
             self.sweep()?;
@@ -262,18 +272,19 @@ impl Engine {
         Ok(removals)
     }
 
-    fn check_unused(&self, name: &str, image: &ImageView, force: bool, by_name: bool) -> Result<(), Error> {
-        let Some(user) = self.entries().into_iter().find(|entry| entry.workload().image.id == image.id) else {
-            return Ok(());
-        };
-        let live = user.phase().is_live();
-        if force && !live {
-            return Ok(());
+    /// Whether an image stays without a name, for those who run it, when its last name is taken away by force.
+    fn is_kept(&self, name: &str, image: &ImageView, force: bool, by_name: bool) -> Result<bool, Error> {
+        let mut users = self.entries();
+        users.retain(|entry| entry.workload().image.id == image.id);
+        let live = users.iter().find(|entry| entry.phase().is_up());
+        let Some(user) = live.or(users.first()) else { return Ok(false) };
+        if force && (by_name || live.is_none()) {
+            return Ok(live.is_some());
         }
-        let (what, how) = (if live { "running" } else { "stopped" }, if live { "cannot" } else { "must" });
+        let (what, how) = if live.is_some() { ("running", "cannot") } else { ("stopped", "must") };
         Err(Error::InUse(if by_name {
             format!(
-                "conflict: unable to remove repository reference \"{name}\" ({how} be forced) - container {} is using its referenced image {}",
+                "conflict: unable to remove repository reference \"{name}\" (must force) - container {} is using its referenced image {}",
                 user.id.short(),
                 image.id.short()
             )

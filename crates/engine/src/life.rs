@@ -25,7 +25,7 @@ impl Engine {
     /// [`Error::NotModified`] when it does already; [`Error::exit_code`] tells a program that could not be started.
     pub async fn start(&self, name: &str) -> Result<(), Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         self.start_held(&entry, 0).await
     }
 
@@ -245,7 +245,7 @@ impl Engine {
     /// [`Error::NotModified`] when it does not run.
     pub async fn stop(&self, name: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         if !entry.phase().is_up() {
             return Err(Error::NotModified);
         }
@@ -258,7 +258,7 @@ impl Engine {
     /// As [`Engine::stop`] and [`Engine::start`].
     pub async fn restart(&self, name: &str, signal: Option<&str>, timeout_s: Option<i64>) -> Result<(), Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         if entry.phase().is_up() {
             self.stop_held(&entry, signal, timeout_s).await?;
         }
@@ -283,6 +283,7 @@ impl Engine {
             // Told first: the end may come at once.
             self.say(entry, "kill", &[("signal", number.to_string())]);
             ignore_ended(handle.signal(Target::Init, number).await)?;
+            self.thaw_signalled(entry).await?;
         }
         let timeout = timeout_s.or(workload.life.stop_timeout_s).unwrap_or(LifeCycle::STOP_TIMEOUT_S);
         match u64::try_from(timeout) {
@@ -325,14 +326,31 @@ impl Engine {
             return self.stay_down(&entry, &handle).await;
         }
         let handle = entry.running()?;
-        if wants_end(&entry.workload().life, number) {
+        let wants_end = wants_end(&entry.workload().life, number);
+        if wants_end {
             self.stay_down(&entry, &handle).await?;
         }
         // A frozen process dies of SIGKILL only once it is thawed; killing everything does that.
         let target = if number == SIGKILL { Target::All } else { Target::Init };
         handle.signal(target, number).await?;
         self.say(&entry, "kill", &[("signal", number.to_string())]);
+        if wants_end && number != SIGKILL {
+            self.thaw_signalled(&entry).await?;
+        }
         Ok(())
+    }
+
+    /// A frozen workload that was asked to end is thawed, as in Docker: it could not hear of it.
+    async fn thaw_signalled(&self, entry: &Arc<Entry>) -> Result<(), Error> {
+        match entry.phase() {
+            Phase::Paused { .. } => match self.unpause_held(entry).await {
+                // It was thawed by somebody else, or has ended.
+                Err(Error::Refused { .. }) => Ok(()),
+                Err(Error::Driver(error)) => Ok(ignore_ended(Err(error))?),
+                other => other,
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Freezes a workload's processes.
@@ -341,7 +359,7 @@ impl Engine {
     /// When it does not run, or is frozen.
     pub async fn pause(&self, name: &str) -> Result<(), Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         atoll_model::next(&entry.phase(), &Transition::Pause).map_err(|reason| refused(&entry, reason))?;
         self.pause_held(&entry).await
     }
@@ -352,7 +370,7 @@ impl Engine {
     /// When it is not frozen.
     pub async fn unpause(&self, name: &str) -> Result<(), Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         atoll_model::next(&entry.phase(), &Transition::Resume).map_err(|reason| refused(&entry, reason))?;
         self.unpause_held(&entry).await
     }

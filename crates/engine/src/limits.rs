@@ -25,7 +25,7 @@ impl Engine {
         change: impl FnOnce(&Resources) -> Result<Resources, E>,
     ) -> Result<Vec<String>, E> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         if entry.standing.borrow().removed || entry.phase() == Phase::Removing {
             let id = &entry.id;
             return Err(Error::InUse(format!("Cannot update container {id}: Container is marked for removal")).into());

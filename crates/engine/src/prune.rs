@@ -82,6 +82,7 @@ impl Engine {
     }
 
     fn prune_images_now(&self, goes: &dyn Fn(&ImageView) -> bool) -> Result<(Vec<Removal>, u64), Error> {
+        let changing = self.changing_images();
         let used: HashSet<Digest> = self.entries().iter().map(|entry| entry.workload().image.id.clone()).collect();
         let mut removals = Vec::new();
         for image in self.read_images()?.into_iter().filter(|image| !used.contains(&image.id) && goes(image)) {
@@ -96,6 +97,7 @@ impl Engine {
             self.say_image("delete", &image.id, &image.id.to_string());
             removals.push(Removal::Deleted(image.id.to_string()));
         }
+        drop(changing);
         failpoint::hit("image-prune.before-sweep");
         let freed = self.sweep()?;
         let attributes = BTreeMap::from([("reclaimed".to_owned(), freed.to_string())]);

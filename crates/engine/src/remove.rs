@@ -27,6 +27,13 @@ impl Engine {
             }
         }
         let _operation = entry.operation.lock().await;
+        if force
+            && entry.phase().is_up()
+            && let Some(handle) = entry.handle()
+        {
+            // It was being started while this call came.
+            self.kill_hard(&entry, &handle).await?;
+        }
         if entry.standing.borrow().removed {
             // It removed itself while this call waited: what was wanted.
             return if force { Ok(()) } else { Err(Error::no_workload(name)) };

@@ -52,7 +52,7 @@ impl Engine {
     /// When it is removed at its end, or its supervisor is of a version that has no policies.
     pub async fn set_restart(&self, name: &str, restart: Restart) -> Result<(), Error> {
         let entry = self.find(name)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         let mut workload = Workload::clone(&entry.workload());
         if workload.life.auto_remove && restart.is_set() {
             let why = "Restart policy cannot be updated because AutoRemove is enabled for the container";

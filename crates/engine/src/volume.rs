@@ -76,15 +76,19 @@ impl Engine {
             return Ok(view);
         }
         check_name(&name)?;
-        let volume = fresh(name, labels);
         let engine = self.clone();
-        let made = volume.clone();
         host::blocking(move || {
-            engine.shared.db.apply(&[Change::PutVolume(&made)], When::Now)?;
-            engine.remember_volumes(vec![made])
+            let _changing = engine.changing_volumes();
+            // Somebody else may have made it meanwhile.
+            if let Ok(view) = engine.volume(&name) {
+                return Ok(view);
+            }
+            let volume = fresh(name, labels);
+            engine.shared.db.apply(&[Change::PutVolume(&volume)], When::Now)?;
+            engine.remember_volumes(vec![volume.clone()])?;
+            Ok(engine.volume_view(volume))
         })
-        .await?;
-        Ok(self.volume_view(volume))
+        .await
     }
 
     /// Takes a volume and its content away; `force`: no error when there is none.
@@ -92,22 +96,29 @@ impl Engine {
     /// # Errors
     /// When a workload names it.
     pub async fn volume_remove(&self, name: &str, force: bool) -> Result<(), Error> {
-        if self.volume(name).is_err() {
-            return if force { Ok(()) } else { Err(Error::no_volume(name)) };
+        let engine = self.clone();
+        let name = name.to_owned();
+        host::blocking(move || engine.remove_volume_now(name, force)).await
+    }
+
+    fn remove_volume_now(&self, name: String, force: bool) -> Result<(), Error> {
+        let _changing = self.changing_volumes();
+        if self.volume(&name).is_err() {
+            return if force { Ok(()) } else { Err(Error::no_volume(&name)) };
         }
-        let users: Vec<_> = self.users_of(name);
+        let users: Vec<_> = self.users_of(&name);
         if !users.is_empty() {
             return Err(Error::InUse(format!("remove {name}: volume is in use - [{}]", users.join(", "))));
         }
-        let engine = self.clone();
-        let name = name.to_owned();
-        host::blocking(move || {
-            failpoint::hit("volume-remove.before-record");
-            engine.shared.db.apply(&[Change::RemoveVolume(&name)], When::Now)?;
-            failpoint::hit("volume-remove.after-record");
-            engine.forget_volumes(&[name])
-        })
-        .await
+        failpoint::hit("volume-remove.before-record");
+        self.shared.db.apply(&[Change::RemoveVolume(&name)], When::Now)?;
+        failpoint::hit("volume-remove.after-record");
+        self.forget_volumes(&[name])
+    }
+
+    /// Keeps others from making volumes and taking them away. Who defines a workload is known as its volumes' user before.
+    pub(crate) fn changing_volumes(&self) -> MutexGuard<'_, ()> {
+        self.shared.volume_changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn volume_table(&self) -> MutexGuard<'_, Volumes> {

@@ -1,9 +1,9 @@
 //! Defining workloads, and looking at them.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use atoll_model::{
-    Draft, ImageRef, MountSource, Network, Phase, Share, Volume, Workload, WorkloadId, check_name, suggest_name,
+    Draft, ImageRef, Mount, MountSource, Network, Phase, Share, Volume, Workload, WorkloadId, check_name, suggest_name,
 };
 use atoll_store::failpoint;
 
@@ -61,7 +61,7 @@ impl Engine {
         let id = workload.id.clone();
         let warnings = self.unkept(&mut workload)?;
         let entry = Arc::new(Entry::new(workload, Phase::CREATED));
-        self.register(&entry)?;
+        self.register_using(&entry, image).await?;
         let engine = self.clone();
         let entry_there = Arc::clone(&entry);
         let result = host::blocking(move || engine.define_durably(&entry_there)).await;
@@ -72,6 +72,20 @@ impl Engine {
         tracing::debug!(id = %id.short(), image = %image.id, "created");
         self.say(&entry, "create", &[]);
         Ok(Created { id, warnings })
+    }
+
+    /// Adds a workload as a user of its image, which nobody may have taken away since it was looked up.
+    async fn register_using(&self, entry: &Arc<Entry>, image: &ImageView) -> Result<(), Error> {
+        let (engine, entry, id) = (self.clone(), Arc::clone(entry), image.id.clone());
+        host::blocking(move || {
+            let _changing = engine.changing_images();
+            let name = &entry.workload().image.name;
+            if engine.find_image(name).is_ok_and(|now| now.id == id) || !engine.links_to(&id)?.is_empty() {
+                return engine.register(&entry);
+            }
+            Err(Error::no_image(name))
+        })
+        .await
     }
 
     /// What of a workload's wishes is not kept, in sentences; what may not be left out is refused.
@@ -99,6 +113,9 @@ impl Engine {
     /// The record first: from then on a killed daemon's successor knows what belongs to it.
     fn define_durably(&self, entry: &Entry) -> Result<(), Error> {
         let workload = entry.workload();
+        // Most workloads have no volumes, and do not wait for each other.
+        let uses = |mount: &Mount| matches!(mount.source, MountSource::Volume { .. });
+        let changing = workload.mounts.iter().any(uses).then(|| self.changing_volumes());
         let volumes = self.missing_volumes(&workload)?;
         let mut changes = vec![Change::PutWorkload(&workload)];
         changes.extend(volumes.iter().map(Change::PutVolume));
@@ -106,7 +123,7 @@ impl Engine {
         self.shared.db.apply(&changes, When::Now)?;
         failpoint::hit("create.after-record");
         let names: Vec<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
-        let made = self.make_what_belongs(&workload, volumes);
+        let made = self.make_what_belongs(&workload, volumes, changing);
         if made.is_err() {
             let mut undone = vec![Change::RemoveWorkload(entry.id.as_str())];
             undone.extend(names.iter().map(|name| Change::RemoveVolume(name)));
@@ -117,8 +134,14 @@ impl Engine {
         made
     }
 
-    fn make_what_belongs(&self, workload: &Workload, volumes: Vec<Volume>) -> Result<(), Error> {
+    fn make_what_belongs(
+        &self,
+        workload: &Workload,
+        volumes: Vec<Volume>,
+        changing: Option<MutexGuard<'_, ()>>,
+    ) -> Result<(), Error> {
         self.remember_volumes(volumes)?;
+        drop(changing);
         let limit = workload.resources.storage;
         self.shared.store.create_root(workload.id.as_str(), &workload.image.layers, limit)?;
         failpoint::hit("create.after-root");
@@ -175,7 +198,7 @@ impl Engine {
         let entry = self.find(name)?;
         let new = new.strip_prefix('/').unwrap_or(new);
         check_name(new)?;
-        let _operation = entry.operation.lock().await;
+        let _operation = entry.hold(name).await?;
         let old = entry.workload().name.clone();
         if old == new {
             return Err(Error::Invalid("Renaming a container with the same name as its current name".to_owned()));
