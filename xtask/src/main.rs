@@ -1,14 +1,15 @@
-//! The repository's own tool: `cargo xtask tidy`, `cargo xtask fuzz` and `cargo xtask bench`.
+//! The repository's own tool: `cargo xtask tidy`, `cargo xtask fuzz`, `cargo xtask bench` and `cargo xtask release`.
 //!
 //! `tidy` holds the tree against docs/ARCHITECTURE.md's rules (crate edges, budgets, opening comments) and prints what
 //! breaks them; `fuzz` builds the targets of `fuzz/` with coverage on stable Rust and runs each for a while;
-//! `bench` measures against peers. Left out for now: releases.
+//! `bench` measures against peers; `release` makes packages of the programs that are built.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
 mod bench;
 mod fuzz;
+mod release;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +46,15 @@ enum Task {
         #[arg(long)]
         target: Option<String>,
     },
+    /// Make a Debian package and an archive of the programs that are built.
+    Release {
+        /// Folder for both.
+        #[arg(long, default_value = "target/packages")]
+        out: PathBuf,
+        /// Which package of this version it is.
+        #[arg(long, default_value_t = 1)]
+        revision: u32,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -53,6 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Tidy => tidy::run(&root),
         Task::Bench { names, rounds } => bench::run(&names, rounds).map(|()| ExitCode::SUCCESS),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()).map(|()| ExitCode::SUCCESS),
+        Task::Release { out, revision } => release::run(&root, &out, revision).map(|()| ExitCode::SUCCESS),
     }
 }
 

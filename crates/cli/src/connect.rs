@@ -1,8 +1,9 @@
 //! Which daemon to talk to, and how to start ours.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use atoll_client::{Client, Launch};
 
 use crate::args::Global;
@@ -30,6 +31,17 @@ pub(crate) fn client(global: &Global) -> Result<Client> {
     let run = absolute(&global.run.clone().unwrap_or_else(default_run))?;
     let launch = launch(global, &run)?;
     Ok(Client::new(&format!("unix://{}", run.join(SOCKET).display()), Some(launch))?)
+}
+
+/// The daemon's program with the flags of this one, for what it does without a socket on this host.
+pub(crate) fn daemon_command(global: &Global) -> Result<Command> {
+    if global.host.is_some() {
+        bail!("this works on the host itself: use --root and --run in place of --host");
+    }
+    let launch = launch(global, &absolute(&global.run.clone().unwrap_or_else(default_run))?)?;
+    let mut command = Command::new(launch.program);
+    command.args(launch.arguments);
+    Ok(command)
 }
 
 fn launch(global: &Global, run: &Path) -> Result<Launch> {

@@ -11,7 +11,7 @@ use clap::Parser;
 use serde::Deserialize;
 
 use crate::rootless::Caller;
-use crate::{audit, tls};
+use crate::{audit, offline, tls};
 
 /// Where the file is looked for when none is named.
 const FILE: &str = "/etc/atoll/config.toml";
@@ -49,6 +49,8 @@ pub(crate) struct Arguments {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) task: Option<offline::Task>,
 }
 
 /// Mutual TLS, in dockerd's words.

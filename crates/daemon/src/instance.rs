@@ -10,7 +10,9 @@ use rustix::fs::{FlockOperation, flock};
 use tokio::net::UnixListener;
 
 /// Name of the lock in the run folder; its content is the daemon's pid, for people.
-const LOCK: &str = "atolld.pid";
+pub(crate) const LOCK: &str = "atolld.pid";
+/// Name of the log of a daemon that a client started, beside it.
+pub(crate) const LOG: &str = "atolld.log";
 /// Permissions of the socket: whoever may write to it is as good as root.
 const SOCKET_MODE: u32 = 0o600;
 

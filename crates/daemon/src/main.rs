@@ -12,6 +12,8 @@ mod hijack;
 mod instance;
 mod listen;
 mod metrics;
+mod notify;
+mod offline;
 mod older;
 mod rootless;
 mod routes;
@@ -58,10 +60,11 @@ fn begin(arguments: &Arguments) -> Result<()> {
     let config = Config::load(arguments, caller)?;
     init_log();
     let handed = listen::handed_over()?;
-    let _lock = match instance::lock(&config.run)? {
-        Ok(lock) => lock,
+    let _lock = match (&arguments.task, instance::lock(&config.run)?) {
+        (_, Ok(lock)) => lock,
+        (Some(_), Err(Taken)) => offline::lock(&config.run)?,
         // Two clients started one at the same time: the other one answers.
-        Err(Taken) => return Ok(()),
+        (None, Err(Taken)) => return Ok(()),
     };
     if !caller.is_root() {
         rootless::enter(caller, &config.run)?;
@@ -71,7 +74,12 @@ fn begin(arguments: &Arguments) -> Result<()> {
         .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()?;
-    let result = runtime.block_on(run(config, handed));
+    let result = runtime.block_on(async {
+        match &arguments.task {
+            Some(task) => offline::run(task, &config, config.settings()?).await,
+            None => run(config, handed).await,
+        }
+    });
     runtime.shutdown_background();
     result
 }
@@ -95,12 +103,14 @@ async fn run(config: Config, handed: Vec<OwnedFd>) -> Result<()> {
         tokio::spawn(serve::serve(listen::plain(address)?, face));
     }
     tracing::info!(socket = %config.socket().display(), root = %config.root.display(), "ready");
+    notify::notify(notify::READY);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    notify::notify(notify::STOPPING);
     tracing::info!("ending; what runs goes on");
     // The socket goes first: the next client starts a new daemon instead of asking this one. One of systemd's stays.
     if own {

@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// Name of the file below a root.
+pub(crate) const FILE: &str = "atoll.redb";
 /// The schema that this code reads and writes.
 const SCHEMA: &str = "1";
 
@@ -77,7 +79,7 @@ pub(crate) enum When {
 impl Db {
     /// Opens or makes `atoll.redb` in `root`.
     pub(crate) fn open(root: &Path) -> Result<Self, Error> {
-        let path = root.join("atoll.redb");
+        let path = root.join(FILE);
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
         let db = Self { database: Arc::new(database) };
         match db.meta("schema")? {
@@ -194,6 +196,11 @@ impl Db {
         }
         Ok(all)
     }
+}
+
+/// Whether a file below a root is the metadata, or a copy of it.
+pub(crate) fn is_ours(name: &str) -> bool {
+    name.strip_prefix(FILE).is_some_and(|rest| rest.is_empty() || rest.starts_with(".schema-"))
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

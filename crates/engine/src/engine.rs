@@ -11,6 +11,7 @@ use crate::db::Db;
 use crate::entry::Entry;
 use crate::events::Events;
 use crate::runtime::{ContainerDriver, Driver, Fingerprint};
+use crate::traces::Traces;
 use crate::{Error, EventStream, Settings, host};
 
 /// Name of the folder with the workloads' run folders.
@@ -74,6 +75,7 @@ impl Engine {
         };
         let (shim, cdi) = (settings.shim.clone(), settings.cdi_folders.clone());
         let driver = ContainerDriver::new(shim, info.cgroup_parent.clone(), cdi);
+        Traces::note(&settings.run, &info)?;
         let fingerprint = {
             let driver = driver.clone();
             host::blocking(move || driver.fingerprint()).await

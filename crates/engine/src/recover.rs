@@ -23,7 +23,7 @@ use crate::runtime::{self, Driver, Handle, ProcessRecord, Recovered, State};
 use crate::{Engine, Error, host};
 
 /// Which boot of the host the run folder is of.
-const BOOT: &str = "boot";
+pub(crate) const BOOT: &str = "boot";
 
 /// One process of each workload that runs, though the engine that started it may be gone. Whoever is to open an engine on this
 /// run folder learns from them where the workloads are.
@@ -226,7 +226,7 @@ fn phase_of(last: Option<LastRun>) -> Phase {
     }
 }
 
-fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
+pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>, Error> {
     let failed = || Error::host(format!("reading {}", folder.display()));
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

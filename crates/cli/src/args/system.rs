@@ -76,6 +76,22 @@ pub(crate) enum SystemCommand {
     /// Carry standard input and output to the daemon, for clients that come over ssh
     #[command(after_help = "Example:\n  DOCKER_HOST=ssh://user@host docker ps   runs this at the far end, as docker")]
     DialStdio,
+    /// End everything that runs and delete everything that is kept
+    Reset(ResetArgs),
+}
+
+/// Flags of `system reset`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll system reset\n  atoll system reset -f --keep-state   end all containers, delete nothing"
+)]
+pub(crate) struct ResetArgs {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    /// Keep containers, images and volumes: only end what runs, and clear the host of it
+    #[arg(long)]
+    pub(crate) keep_state: bool,
 }
 
 /// A format for one thing.

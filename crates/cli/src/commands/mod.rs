@@ -8,6 +8,7 @@ mod images;
 mod lists;
 mod logs;
 mod registry;
+mod reset;
 mod run;
 mod system;
 mod usage;
@@ -67,6 +68,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::SystemNoun(command) => match command {
             SystemCommand::Verb(verb) => system(daemon()?, verb).await,
             SystemCommand::Df(args) => system::disk_usage(daemon()?, args).await,
+            SystemCommand::Reset(args) => reset::reset(&cli.global, &args),
             SystemCommand::DialStdio => system::dial_stdio(daemon()?).await,
         },
         Command::Version(args) => system::version(daemon()?, args).await,
