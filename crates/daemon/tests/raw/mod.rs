@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use atoll_testkit::TempHost;
@@ -57,6 +58,36 @@ pub(crate) fn ask(host: &TempHost, method: &str, path: &str, body: &str) -> Answ
     )
     .expect("the request is sent");
     answer(&mut stream)
+}
+
+/// A request to a daemon that may die meanwhile: `None` where no whole answer came.
+pub(crate) fn try_ask(socket: &Path, method: &str, path: &str, body: &[u8]) -> Option<Answer> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(2 * PATIENCE)).ok()?;
+    let kind = match body {
+        [] => "",
+        [b'{', ..] => "Content-Type: application/json\r\n",
+        _ => "Content-Type: application/x-tar\r\n",
+    };
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).ok()?;
+    stream.write_all(body).ok()?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).ok()?;
+    is_whole(&all).then(|| parse(&all))
+}
+
+/// Whether an answer came to its end.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let body = &bytes[end + 4..];
+    match head.split("\r\n").find_map(|line| line.strip_prefix("content-length: ")) {
+        Some(length) => length.parse() == Ok(body.len()),
+        None => !head.contains("transfer-encoding: chunked") || body.ends_with(b"0\r\n\r\n"),
+    }
 }
 
 /// The JSON of a `GET` that succeeds.
