@@ -1,7 +1,8 @@
 //! The Docker SDKs that people program with, unmodified, against `atolld`: an afternoon's work with each.
 //!
-//! `afternoon.py` is for the SDK for Python (PyPI `docker`), `afternoon.js` for dockerode (npm). Both run against dockerd as
-//! well: they know nothing of Atoll. The packages are installed once, below the build's `target` folder.
+//! `afternoon.py` is for the SDK for Python (PyPI `docker`), `afternoon.js` for dockerode (npm), `afternoon.rs` for bollard
+//! (crates.io). They run against dockerd as well: they know nothing of Atoll. The packages are installed once, below the
+//! build's `target` folder.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -90,4 +91,26 @@ fn an_afternoon_with_dockerode() {
     command.arg(script("afternoon.js")).arg(host.socket()).arg(IMAGE);
     command.env("NODE_PATH", packages.join("node_modules"));
     afternoon(command, 11);
+}
+
+#[test]
+fn an_afternoon_with_bollard() {
+    let Some(host) = support::empty_host() else { return };
+    if !support::write_archive(&support::archive(&host)) {
+        return;
+    }
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk/bollard/Cargo.toml");
+    let cargo = |command: &mut Command, what: &str| {
+        command.args([what, "--quiet", "--locked", "--manifest-path"]).arg(&manifest);
+        command.env("CARGO_TARGET_DIR", cache().join("bollard"));
+    };
+    let mut fetch = Command::new("cargo");
+    cargo(&mut fetch, "fetch");
+    if !works(&mut fetch) {
+        return;
+    }
+    let mut command = limited("cargo");
+    cargo(&mut command, "run");
+    command.arg("--").arg(host.socket()).args([IMAGE, &support::archive(&host)]);
+    afternoon(command, 9);
 }
