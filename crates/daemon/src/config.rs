@@ -161,6 +161,7 @@ struct LogTable {
     options: BTreeMap<String, String>,
     file_bytes: Option<u64>,
     files: Option<u32>,
+    journal: Option<PathBuf>,
 }
 
 impl Config {
@@ -302,7 +303,8 @@ fn log_settings(table: LogTable) -> Result<LogSettings> {
     }
     let driver = table.driver.map(|name| name.parse()).transpose().context("log.driver")?;
     let default = Log { driver, options: table.options }.settle(&defaults.default).context("log.options")?;
-    Ok(LogSettings { default, file_bytes, files })
+    let journal = table.journal.unwrap_or(defaults.journal);
+    Ok(LogSettings { default, file_bytes, files, journal })
 }
 
 fn storage_size(text: &str) -> Result<u64> {

@@ -35,7 +35,8 @@ fn numbers(from: u32, to: u32) -> String {
 #[test]
 fn the_default_is_json_file_and_an_inspection_says_what_was_asked_for() {
     let Some(host) = host() else { return };
-    assert_eq!(ok(&host, &["info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"]), "json-file [json-file local]");
+    let drivers = "json-file [journald json-file local syslog]";
+    assert_eq!(ok(&host, &["info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"]), drivers);
     ok(&host, &["run", "--name", "plain", IMAGE, "echo", "text"]);
     assert_eq!(inspect(&host, "plain", "{{json .HostConfig.LogConfig}}"), r#"{"Type":"json-file","Config":{}}"#);
     assert_eq!(ok(&host, &["logs", "plain"]), "text");

@@ -37,6 +37,7 @@ pub(crate) struct Shared {
     /// The same for the names of images.
     pub(crate) image_changes: Mutex<()>,
     pub(crate) networks: crate::network::Networks,
+    pub(crate) growth: crate::log::Growth,
     pub(crate) fingerprint: Fingerprint,
     info: Info,
 }
@@ -95,6 +96,7 @@ impl Engine {
             volume_changes: Mutex::default(),
             image_changes: Mutex::default(),
             networks: crate::network::Networks::new(&info.id, info.rootless)?,
+            growth: crate::log::Growth::new().map_err(Error::host("watching logs"))?,
             fingerprint,
             info,
         };

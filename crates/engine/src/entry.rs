@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::attach::Waiting;
 use crate::exec::ExecSession;
+use crate::log::Forwarding;
 use crate::network::Endpoint;
 use crate::runtime::Handle;
 
@@ -43,6 +44,8 @@ pub(crate) struct Entry {
     workload: RwLock<Arc<Workload>>,
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) operation: tokio::sync::Mutex<()>,
+    /// Whether lines of its log are on their way to a receiver.
+    pub(crate) forwarding: watch::Sender<Forwarding>,
     /// Held while something is told of it, so that its end is told before what its end lets others do.
     telling: Mutex<()>,
     live: Mutex<Live>,
@@ -145,6 +148,7 @@ impl Entry {
             workload: RwLock::new(Arc::new(workload)),
             standing: watch::Sender::new(standing),
             operation: tokio::sync::Mutex::default(),
+            forwarding: watch::Sender::default(),
             telling: Mutex::default(),
             live: Mutex::default(),
             outputs: watch::Sender::new(0),

@@ -1,6 +1,6 @@
 //! Why the engine could not do what it was asked.
 
-use atoll_model::{BadLog, InvalidName, Refused};
+use atoll_model::{BadLog, BadSyslog, InvalidName, Refused};
 use atoll_oci::reference::ReferenceError;
 use atoll_store::RootError;
 
@@ -177,7 +177,7 @@ impl From<InvalidName> for Error {
 impl From<BadLog> for Error {
     fn from(error: BadLog) -> Self {
         match error {
-            BadLog::Pattern(_) => Self::Unsupported(error.to_string()),
+            BadLog::Pattern(_) | BadLog::Syslog(BadSyslog::Tls(_)) => Self::Unsupported(error.to_string()),
             _ => Self::Invalid(error.to_string()),
         }
     }

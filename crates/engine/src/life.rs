@@ -37,6 +37,7 @@ impl Engine {
         }
         entry.standing.send_modify(|standing| (standing.restarts, standing.asked) = (restarts, false));
         self.health_begins(entry);
+        self.keep_forwarding(entry);
         match self.launch(entry).await {
             Ok(handle) => {
                 self.note_start(entry).await;

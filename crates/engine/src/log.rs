@@ -1,14 +1,13 @@
 //! What workloads wrote, from their log files, with what they go on to write.
 
+mod forward;
+mod growth;
 mod pack;
 mod plan;
 
-use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use atoll_model::{Phase, Timestamp};
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::entry::{Entry, Standing};
@@ -16,10 +15,10 @@ use crate::runtime::log::{LogRecord, Reader, Tail};
 use crate::runtime::{LogFormat, Stream};
 use crate::{Engine, Error, host};
 
+pub(crate) use forward::Forwarding;
+use growth::Growing;
+pub(crate) use growth::Growth;
 pub(crate) use plan::{format, plan};
-
-/// Bytes of file system events taken at a time: what they say does not matter, only that there are some.
-const EVENTS: usize = 4096;
 
 /// Which part of a log is wanted.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +52,7 @@ pub struct LogStream {
 
 #[derive(Debug)]
 struct Follow {
-    changes: AsyncFd<OwnedFd>,
+    growing: Growing,
     standing: watch::Receiver<Standing>,
 }
 
@@ -72,17 +71,16 @@ impl Engine {
         let failed = Error::host(format!("reading the log in {}", folder.display()));
         let LogQuery { stdout, stderr, .. } = query;
         let tail = query.tail.map(|lines| Tail { lines, stdout, stderr });
-        let opened = host::blocking(move || {
-            // The watch comes first: what is written after it was set wakes the follower.
-            let changes = if query.follow { Some(watch_folder(&folder)?) } else { None };
-            Ok((changes, Reader::open(&folder, &format, tail)?))
-        });
-        let (changes, reader) = opened.await.map_err(failed)?;
-        let follow = |changes| -> std::io::Result<Follow> {
-            Ok(Follow { changes: register(changes)?, standing: entry.standing.subscribe() })
-        };
-        let follow = changes.map(follow).transpose().map_err(Error::host("watching a log"))?;
+        // The watch comes first: what is written after it was set wakes the follower.
+        let follow = query.follow.then(|| self.follow(&entry)).transpose()?;
+        let opened = host::blocking(move || Reader::open(&folder, &format, tail));
+        let reader = opened.await.map_err(failed)?;
         Ok(LogStream { reader, query, follow, over: false })
+    }
+
+    fn follow(&self, entry: &Entry) -> Result<Follow, Error> {
+        let growing = self.shared.growth.of(&self.folder(&entry.id)).map_err(Error::host("watching a log"))?;
+        Ok(Follow { growing, standing: entry.standing.subscribe() })
     }
 
     /// The file of a workload's log that programs other than Atoll read, if it has such.
@@ -157,12 +155,7 @@ impl Follow {
     /// Waits until something was written, or the workload's standing changed.
     async fn changed(&mut self) {
         tokio::select! {
-            ready = self.changes.readable() => {
-                if let Ok(mut guard) = ready {
-                    let mut buffer = [0; EVENTS];
-                    drop(guard.try_io(|changes| rustix::io::read(changes, &mut buffer[..]).map_err(Into::into)));
-                }
-            }
+            () = self.growing.changed() => {}
             _ = self.standing.changed() => {}
         }
     }
@@ -170,16 +163,4 @@ impl Follow {
 
 fn ended(standing: &Standing) -> bool {
     standing.removed || matches!(standing.phase, Phase::Exited { .. } | Phase::Removing | Phase::Created { .. })
-}
-
-#[allow(deprecated, reason = "its replacement is an unsafe function; an owned descriptor is all that it asks for")]
-fn register(changes: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(changes)
-}
-
-fn watch_folder(folder: &Path) -> std::io::Result<OwnedFd> {
-    use inotify::{CreateFlags, WatchFlags};
-    let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-    inotify::add_watch(&changes, folder, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
-    Ok(changes)
 }

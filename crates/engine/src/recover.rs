@@ -49,6 +49,7 @@ impl Engine {
         let mut starting = Vec::new();
         for (workload, last) in known {
             let entry = self.recover_workload(workload, last, &roots).await?;
+            self.keep_forwarding(&entry);
             if rebooted && is_to_start(&entry) {
                 starting.push(entry);
             }

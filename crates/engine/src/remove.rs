@@ -45,6 +45,7 @@ impl Engine {
         if entry.standing.borrow().removed {
             return Ok(());
         }
+        self.await_forwarding(entry).await;
         let before = entry.phase();
         entry.advance(&Transition::Remove)?;
         let engine = self.clone();

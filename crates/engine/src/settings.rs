@@ -31,6 +31,9 @@ pub struct Settings {
     pub rootless: bool,
 }
 
+/// Where systemd's journal listens.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
 /// Where workloads' output is kept, unless they say so themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSettings {
@@ -40,12 +43,14 @@ pub struct LogSettings {
     pub file_bytes: u64,
     /// Files, the current one included.
     pub files: u32,
+    /// The socket of the journal (`JOURNAL_NATIVE_PROTOCOL`), for those whose driver is `journald`.
+    pub journal: PathBuf,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
         // There are clients (the SDK for Python) that ask for logs only where the driver is this one.
         let default = Log { driver: Some(LogDriver::JsonFile), ..Log::default() };
-        Self { default, file_bytes: LogPlan::FILE_BYTES, files: LogPlan::FILES }
+        Self { default, file_bytes: LogPlan::FILE_BYTES, files: LogPlan::FILES, journal: PathBuf::from(JOURNAL) }
     }
 }

@@ -34,6 +34,7 @@ impl Engine {
         self.resolve_others(&mut draft)?;
         draft.resources.storage = draft.resources.storage.or(self.shared.settings.storage);
         draft.command.log = draft.command.log.settle(&self.shared.settings.log.default)?;
+        self.check_receiver(&draft.command.log)?;
         let image = self.image(&draft.image).await?;
         let id = host::new_id()?;
         let name = match &draft.name {

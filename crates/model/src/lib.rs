@@ -27,7 +27,9 @@ mod workload;
 pub use event::{Actor, Event, EventKind};
 pub use health::{Checked, Health, HealthCheck, HealthStatus, InvalidHealthCheck, Probe};
 pub use life::{Exit, Phase, Refused, Transition, next};
-pub use log::{BUFFER_BYTES, BadLog, Log, LogDriver, LogRules, expand_tag};
+pub use log::{
+    BUFFER_BYTES, BadLog, BadSyslog, Log, LogDriver, LogRules, Syslog, SyslogAddress, SyslogFormat, expand_tag,
+};
 pub use names::{ID_HEX_LENGTH, InvalidName, ShortId, WorkloadId, check_name, suggest_name};
 pub use namespaces::{Ipc, Namespaces, Share};
 pub use port::{PortBinding, Protocol};

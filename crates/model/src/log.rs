@@ -1,7 +1,10 @@
 //! Where a workload's output is kept: a driver and its options, as Docker names them.
 //!
 //! A [`Log`] holds what was asked for, word for word, so that an inspection can show it; [`Log::rules`] reads what it means.
+//! Two drivers send lines on, to a [`syslog`] receiver or to journald, from files that keep them until they have arrived.
 //! Left out on purpose: drivers that send to somebody's service over HTTP.
+
+mod syslog;
 
 use std::collections::BTreeMap;
 
@@ -9,15 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::size;
 
+pub use syslog::{BadSyslog, Syslog, SyslogAddress, SyslogFormat};
+
 /// Bytes that may wait to be written in non-blocking mode, unless configured.
 pub const BUFFER_BYTES: u64 = 1 << 20;
 /// Options of every driver that writes anything.
 const COMMON: [&str; 2] = ["mode", "max-buffer-size"];
 /// Options about files.
 const FILES: [&str; 3] = ["max-size", "max-file", "compress"];
+/// Options about the files in which lines wait to be sent on, and the size and number of these where nothing is said.
+const CACHE: [&str; 4] = ["cache-disabled", "cache-max-size", "cache-max-file", "cache-compress"];
+const CACHE_BYTES: u64 = 20 << 20;
+const CACHE_FILES: u32 = 5;
 /// Options about what stands beside a line.
 const ATTRIBUTES: [&str; 3] = ["labels", "env", "tag"];
-/// What a tag may name.
+/// What a tag may name, and the field that gives what `labels` and `env` chose: all of it, or one by its name.
+const EXTRA: &str = "ExtraAttributes";
 const TAG_FIELDS: [&str; 10] = [
     "ID",
     "FullID",
@@ -42,6 +52,10 @@ pub enum LogDriver {
     JsonFile,
     /// Nothing.
     None,
+    /// A receiver that speaks the syslog protocol.
+    Syslog,
+    /// The journal of this host.
+    Journald,
 }
 
 /// What a workload's maker asked for.
@@ -100,11 +114,14 @@ pub enum BadLog {
     /// Compression without a file that is closed and kept.
     #[error("compress cannot be true when max-file is less than 2")]
     Compress,
+    /// A receiver of syslog that there cannot be.
+    #[error("{0}")]
+    Syslog(#[from] BadSyslog),
     /// A pattern.
     #[error("log opt {0:?} is not supported by Atoll yet: name what is wanted with labels or env")]
     Pattern(String),
     /// A field of a tag that there is not.
-    #[error("invalid log opt tag={tag}: {{{{{field}}}}} is no field that a tag may name: those are .{}", TAG_FIELDS.join(" ."))]
+    #[error("invalid log opt tag={tag}: {{{{{field}}}}} is no field that a tag may name: those are .{} .{EXTRA} nil", TAG_FIELDS.join(" ."))]
     Tag {
         /// The tag.
         tag: String,
@@ -115,7 +132,7 @@ pub enum BadLog {
 
 impl LogDriver {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Local, Self::JsonFile, Self::None];
+    pub const ALL: [Self; 5] = [Self::Journald, Self::JsonFile, Self::Local, Self::Syslog, Self::None];
 
     /// Its name in Docker.
     #[must_use]
@@ -124,15 +141,27 @@ impl LogDriver {
             Self::Local => "local",
             Self::JsonFile => "json-file",
             Self::None => "none",
+            Self::Syslog => "syslog",
+            Self::Journald => "journald",
         }
     }
 
+    /// Whether lines are sent on from the files in which they are kept.
+    #[must_use]
+    pub const fn forwards(self) -> bool {
+        matches!(self, Self::Syslog | Self::Journald)
+    }
+
+    const fn has_attributes(self) -> bool {
+        matches!(self, Self::JsonFile | Self::Syslog | Self::Journald)
+    }
+
     fn has(self, option: &str) -> bool {
-        match self {
-            Self::None => false,
-            Self::Local => COMMON.contains(&option) || FILES.contains(&option),
-            Self::JsonFile => COMMON.contains(&option) || FILES.contains(&option) || ATTRIBUTES.contains(&option),
-        }
+        let files = if self.forwards() { &CACHE[..] } else { &FILES };
+        let written = self != Self::None && (COMMON.contains(&option) || files.contains(&option));
+        written
+            || (self.has_attributes() && ATTRIBUTES.contains(&option))
+            || (self == Self::Syslog && syslog::OPTIONS.contains(&option))
     }
 }
 
@@ -175,7 +204,7 @@ impl Log {
     pub fn rules(&self) -> Result<LogRules, BadLog> {
         let driver = self.driver();
         for option in self.options.keys() {
-            if matches!((driver, option.as_str()), (LogDriver::JsonFile, "labels-regex" | "env-regex")) {
+            if driver.has_attributes() && matches!(option.as_str(), "labels-regex" | "env-regex") {
                 return Err(BadLog::Pattern(option.clone()));
             }
             if !driver.has(option) {
@@ -185,16 +214,19 @@ impl Log {
         if let Some(tag) = self.options.get("tag") {
             expand_tag(tag, |_| Some(String::new()))?;
         }
+        if driver == LogDriver::Syslog {
+            Syslog::parse(&self.options)?;
+        }
+        if self.flag("cache-disabled")? == Some(true) {
+            return Err(bad("cache-disabled", "true", "lines wait in the cache until they have arrived"));
+        }
         let files = self.files()?;
-        let compress = match self.options.get("compress") {
-            None => None,
-            Some(value) => Some(boolean(value).ok_or_else(|| bad("compress", value, "it is true or false"))?),
-        };
+        let compress = self.flag(self.file_option("compress", "cache-compress"))?;
         if compress == Some(true) && files == Some(1) {
             return Err(BadLog::Compress);
         }
         // Not where nobody chose: supervisors of versions that had no choice would leave compressed files behind.
-        let default = self.driver == Some(LogDriver::Local) && files != Some(1);
+        let default = (self.driver == Some(LogDriver::Local) || driver.forwards()) && files != Some(1);
         Ok(LogRules {
             file_bytes: self.file_bytes()?,
             files,
@@ -203,23 +235,39 @@ impl Log {
         })
     }
 
+    /// Which of two names an option about files has with this driver.
+    fn file_option(&self, own: &'static str, cache: &'static str) -> &'static str {
+        if self.driver().forwards() { cache } else { own }
+    }
+
+    fn flag(&self, option: &'static str) -> Result<Option<bool>, BadLog> {
+        let Some(value) = self.options.get(option) else { return Ok(None) };
+        boolean(value).map(Some).ok_or_else(|| bad(option, value, "it is true or false"))
+    }
+
     fn file_bytes(&self) -> Result<Option<u64>, BadLog> {
-        let Some(value) = self.options.get("max-size") else { return Ok(None) };
+        let option = self.file_option("max-size", "cache-max-size");
+        let Some(value) = self.options.get(option) else {
+            return Ok(self.driver().forwards().then_some(CACHE_BYTES));
+        };
         // Docker's json-file counts in thousands, its local log in powers of 1024.
         let (unit, unlimited) = match self.driver() {
             LogDriver::JsonFile => (1000, value == "-1"),
             _ => (1024, false),
         };
         let bytes = if unlimited { Some(u64::MAX) } else { size(value, unit) };
-        bytes.filter(|bytes| *bytes > 0).map(Some).ok_or_else(|| bad("max-size", value, "it is a size such as 10m"))
+        bytes.filter(|bytes| *bytes > 0).map(Some).ok_or_else(|| bad(option, value, "it is a size such as 10m"))
     }
 
     fn files(&self) -> Result<Option<u32>, BadLog> {
         /// Bound on what a reader opens.
         const MAX: u32 = 1000;
-        let Some(value) = self.options.get("max-file") else { return Ok(None) };
+        let option = self.file_option("max-file", "cache-max-file");
+        let Some(value) = self.options.get(option) else {
+            return Ok(self.driver().forwards().then_some(CACHE_FILES));
+        };
         let number = value.parse().ok().filter(|number| (1..=MAX).contains(number));
-        number.map(Some).ok_or_else(|| bad("max-file", value, "it is a number from 1 to 1000"))
+        number.map(Some).ok_or_else(|| bad(option, value, "it is a number from 1 to 1000"))
     }
 
     fn buffer(&self) -> Result<Option<u64>, BadLog> {
@@ -246,12 +294,25 @@ pub fn expand_tag(tag: &str, field: impl Fn(&str) -> Option<String>) -> Result<S
         text.push_str(before);
         let no_field = |name: &str| BadLog::Tag { tag: tag.to_owned(), field: name.to_owned() };
         let (name, after) = after.split_once("}}").ok_or_else(|| no_field(after))?;
-        let known = name.trim().strip_prefix('.').filter(|name| TAG_FIELDS.contains(name));
-        text.push_str(&known.and_then(&field).ok_or_else(|| no_field(name))?);
+        let known = tag_field(name.trim());
+        text.push_str(&known.and_then(|name| field(&name)).ok_or_else(|| no_field(name))?);
         rest = after;
     }
     text.push_str(rest);
     Ok(text)
+}
+
+/// The field that is meant by what stands between the braces of a tag, if there is one.
+fn tag_field(text: &str) -> Option<String> {
+    if let Some(attribute) = text.strip_prefix('(') {
+        let (extra, name) = attribute.split_once(").")?;
+        return (extra.trim() == ".ExtraAttributes nil").then(|| format!("{EXTRA}.{name}"));
+    }
+    let name = text.strip_prefix('.')?;
+    if name == "ExtraAttributes nil" {
+        return Some(EXTRA.to_owned());
+    }
+    TAG_FIELDS.contains(&name).then(|| name.to_owned())
 }
 
 /// As each of Docker's drivers says it.
@@ -259,7 +320,7 @@ fn unknown_option(option: &str, driver: LogDriver) -> String {
     match driver {
         LogDriver::Local => format!("unknown log opt '{option}' for log driver local"),
         LogDriver::None => "invalid logging opts for driver none".to_owned(),
-        LogDriver::JsonFile => format!("unknown log opt '{option}' for {} log driver", driver.name()),
+        _ => format!("unknown log opt '{option}' for {} log driver", driver.name()),
     }
 }
 
@@ -304,6 +365,11 @@ mod tests {
         let small = [("mode", "non-blocking"), ("max-buffer-size", "4k")];
         check(LogDriver::Local, &small, LogRules { buffer: Some(4096), ..local });
         check(LogDriver::None, &[], LogRules::default());
+        let cache = LogRules { file_bytes: Some(20 << 20), files: Some(5), ..local };
+        check(LogDriver::Journald, &[], cache);
+        check(LogDriver::Syslog, &[("cache-max-size", "1k")], LogRules { file_bytes: Some(1024), ..cache });
+        let single = [("cache-max-file", "1"), ("cache-disabled", "false")];
+        check(LogDriver::Syslog, &single, LogRules { files: Some(1), compress: false, ..cache });
         assert_eq!(Log::default().rules(), Ok(LogRules::default()));
     }
 
@@ -326,6 +392,12 @@ mod tests {
         check(LogDriver::JsonFile, ("env-regex", "^A"), "env-regex");
         check(LogDriver::JsonFile, ("tag", "{{.Foo}}"), "{{.Foo}} is no field");
         check(LogDriver::JsonFile, ("tag", "{{.Name"), ".Name");
+        check(LogDriver::Journald, ("max-size", "1m"), "unknown log opt 'max-size' for journald log driver");
+        check(LogDriver::Journald, ("syslog-format", "rfc3164"), "unknown log opt 'syslog-format' for journald");
+        check(LogDriver::Syslog, ("labels-regex", "^A"), "labels-regex");
+        check(LogDriver::Syslog, ("cache-disabled", "true"), "cache-disabled=true");
+        check(LogDriver::Syslog, ("cache-max-file", "0"), "cache-max-file=0");
+        check(LogDriver::Syslog, ("syslog-facility", "wheel"), "invalid syslog facility");
         let both = log(LogDriver::JsonFile, &[("max-file", "1"), ("compress", "true")]);
         assert_eq!(both.rules(), Err(BadLog::Compress));
         assert!("foo".parse::<LogDriver>().is_err());
@@ -345,6 +417,10 @@ mod tests {
     #[test]
     fn tags_are_filled_in() {
         let field = |name: &str| Some(format!("<{name}>"));
-        assert_eq!(expand_tag("a {{.Name}}/{{ .ID }} b", field), Ok("a <Name>/<ID> b".to_owned()));
+        let check = |tag: &str, expected: &str| assert_eq!(expand_tag(tag, field), Ok(expected.to_owned()));
+        check("a {{.Name}}/{{ .ID }} b", "a <Name>/<ID> b");
+        check("{{.ExtraAttributes nil}}", "<ExtraAttributes>");
+        check("{{ (.ExtraAttributes nil).A_B }}", "<ExtraAttributes.A_B>");
+        assert!(expand_tag("{{(.Name nil).A}}", field).is_err());
     }
 }

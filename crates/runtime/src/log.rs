@@ -16,6 +16,7 @@ use atoll_model::Timestamp;
 use atoll_wall::launch::LogFormat;
 use atoll_wall::log::Stream;
 
+pub use atoll_wall::log::PAYLOAD_MAX;
 use file::LogFile;
 pub use pack::{Packed, Published, pack};
 
@@ -43,6 +44,15 @@ pub struct Tail {
     pub stdout: bool,
     /// Whether lines of standard error count.
     pub stderr: bool,
+}
+
+/// A place in a log of records, that a later reader can go on at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sequence number of the file.
+    pub file: u64,
+    /// Where the next record begins in it.
+    pub offset: u64,
 }
 
 /// Reads a workload's log.
@@ -73,6 +83,29 @@ impl Reader {
             }
         }
         Ok(reader)
+    }
+
+    /// A reader of a log of records that goes on at a place, or at the oldest record after it that is kept.
+    ///
+    /// # Errors
+    /// When the folder or a file in it cannot be read.
+    pub fn open_at(folder: &Path, format: &LogFormat, place: Cursor) -> io::Result<Self> {
+        let mut reader = Self::open(folder, format, None)?;
+        let mut later = reader.files()?;
+        later.retain(|open| open.sequence() >= place.file);
+        if let Some(mut open) = later.pop() {
+            if open.sequence() == place.file {
+                open.resume(place.offset)?;
+            }
+            reader.current = Some(open);
+        }
+        Ok(reader)
+    }
+
+    /// Where the next record begins; none before the first file was looked at.
+    #[must_use]
+    pub fn place(&self) -> Option<Cursor> {
+        self.current.as_ref().map(|open| Cursor { file: open.sequence(), offset: open.offset() })
     }
 
     /// The next record, or `None` at the end of what has been written so far.
@@ -235,6 +268,33 @@ mod tests {
         std::fs::write(path(0), next).expect("write");
         assert_eq!(rest(&mut reader), ["b", "c"]);
         assert_eq!(rest(&mut reader), [""; 0]);
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_another_was() {
+        let folder = tempfile::tempdir().expect("folder");
+        let files: &[&[&str]] = &[&["a", "b"], &["c", "d"], &["e"]];
+        let all = ["a", "b", "c", "d", "e"];
+        write(folder.path(), files);
+        let open = |place| Reader::open_at(folder.path(), &LogFormat::Records, place).expect("open");
+        for form in ["plain", "compressed"] {
+            let mut places = vec![Cursor::default()];
+            let mut reader = open(Cursor::default());
+            while reader.next_record().expect("readable").is_some() {
+                places.push(reader.place().expect("it reads"));
+            }
+            for (read, place) in places.into_iter().enumerate() {
+                assert_eq!(rest(&mut open(place)), all[read..], "{form}, {place:?}");
+            }
+            pack_all(folder.path(), &LogFormat::Records);
+        }
+        // What was not yet on the disk when the host lost its power is written again after what is there.
+        let mut reader = open(Cursor { file: 2, offset: 5000 });
+        assert_eq!((rest(&mut reader), reader.place().map(|place| place.file)), (Vec::new(), Some(2)));
+        std::fs::remove_file(folder.path().join("log.2.gz")).expect("remove");
+        let mut reader = open(Cursor { file: 0, offset: 30 });
+        assert_eq!(reader.place().map(|place| place.file), Some(1));
+        assert_eq!(rest(&mut reader), all[2..]);
     }
 
     #[test]

@@ -24,5 +24,6 @@ pub mod pty;
 pub mod quota;
 pub mod schedule;
 pub mod signal;
+pub mod socket;
 pub mod usage;
 pub mod userns;

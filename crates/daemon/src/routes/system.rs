@@ -9,7 +9,7 @@ use atoll_api::docker::{
     RegistryConfig, Runtime, Swarm, Version, event_message, matches_event, parse_time,
 };
 use atoll_engine::VolumeView;
-use atoll_model::{Phase, Timestamp};
+use atoll_model::{LogDriver, Phase, Timestamp};
 use axum::extract::{Query, RawQuery, State as Held};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -93,7 +93,11 @@ async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
         plugins: Plugins {
             volume: vec!["local".to_owned()],
             network: ["bridge", "host", "null"].map(str::to_owned).to_vec(),
-            log: ["json-file", "local"].map(str::to_owned).to_vec(),
+            log: LogDriver::ALL
+                .iter()
+                .filter(|driver| **driver != LogDriver::None)
+                .map(|it| it.name().to_owned())
+                .collect(),
             authorization: None,
         },
         n_fd: std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),

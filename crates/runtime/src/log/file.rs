@@ -47,6 +47,8 @@ pub(super) struct LogFile {
     /// Of this file, and of the one that it was compressed from.
     identity: Identity,
     origin: Option<Identity>,
+    /// The number in its header; 0 without one.
+    sequence: u64,
     /// Where the buffer's first byte is in the (expanded) file.
     position: u64,
     buffer: Vec<u8>,
@@ -97,7 +99,7 @@ impl LogFile {
         } else {
             (Content::Plain(file), None)
         };
-        let mut open = Self { content, codec, identity, origin, position: 0, buffer: Vec::new(), used: 0 };
+        let mut open = Self { content, codec, identity, origin, sequence: 0, position: 0, buffer: Vec::new(), used: 0 };
         Ok(open.read_head()?.then_some(open))
     }
 
@@ -112,7 +114,7 @@ impl LogFile {
             }
         }
         let head = self.buffer.first_chunk::<FILE_HEADER>().ok_or(ErrorKind::UnexpectedEof)?;
-        log::decode_header(head).map_err(damaged)?;
+        self.sequence = log::decode_header(head).map_err(damaged)?;
         self.used = FILE_HEADER;
         Ok(true)
     }
@@ -127,6 +129,10 @@ impl LogFile {
     /// Whether a file with this metadata is this one.
     pub(super) fn has(&self, meta: &std::fs::Metadata) -> bool {
         self.identity == Identity::of(meta)
+    }
+
+    pub(super) const fn sequence(&self) -> u64 {
+        self.sequence
     }
 
     /// Where the next record begins.
@@ -162,6 +168,19 @@ impl LogFile {
         Ok(())
     }
 
+    /// Goes on at a place that an earlier reader named, or at the end where the file is shorter now.
+    pub(super) fn resume(&mut self, offset: u64) -> io::Result<()> {
+        let shorter = match &self.content {
+            Content::Plain(file) => file.metadata()?.len() < offset,
+            Content::Packed(_) => false,
+        };
+        if shorter {
+            while self.next_record()?.is_some() {}
+            return Ok(());
+        }
+        if offset > self.offset() { self.seek(offset) } else { Ok(()) }
+    }
+
     pub(super) fn next_record(&mut self) -> io::Result<Option<LogRecord>> {
         loop {
             if let Some((record, length)) = decode(self.codec, &self.buffer[self.used..])? {
@@ -189,6 +208,8 @@ impl LogFile {
         if count? > 0 {
             return Ok(true);
         }
+        // Who waits for more keeps no room for it.
+        self.buffer.shrink_to_fit();
         if let (Content::Plain(file), Codec::Lines) = (&mut self.content, self.codec)
             && file.metadata()?.len() < self.position + self.buffer.len() as u64
         {
