@@ -90,7 +90,7 @@ async fn end_workloads(settings: &Settings) -> Result<(), Error> {
     let graces = graces(&settings.root);
     let mut ending = tokio::task::JoinSet::new();
     for name in names {
-        let driver = ContainerDriver::new(settings.shim.clone(), String::new());
+        let driver = ContainerDriver::new(settings.shim.clone(), String::new(), Vec::new());
         let grace = graces.get(&name).copied().unwrap_or_else(default_grace);
         ending.spawn(end(driver, folder.join(name), grace));
     }
