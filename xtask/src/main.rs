@@ -1,14 +1,16 @@
-//! The repository's own tool: `cargo xtask tidy`, `cargo xtask fuzz`, `cargo xtask bench` and `cargo xtask release`.
+//! The repository's own tool: `cargo xtask tidy`, `fuzz`, `leftovers`, `bench` and `release`.
 //!
 //! `tidy` holds the tree against docs/ARCHITECTURE.md's rules (crate edges, budgets, opening comments) and prints what
 //! breaks them; `fuzz` builds the targets of `fuzz/` with coverage on stable Rust and runs each for a while;
-//! `bench` measures against peers; `release` makes packages of the programs that are built.
+//! `leftovers` runs a command and names what it leaves on the machine; `bench` measures against peers; `release` makes
+//! packages of the programs that are built.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
 mod bench;
 mod fuzz;
+mod leftovers;
 mod release;
 mod tidy;
 
@@ -37,6 +39,12 @@ enum Task {
         #[arg(long, default_value_t = 30)]
         rounds: u32,
     },
+    /// Run a command and name what it leaves on this machine.
+    Leftovers {
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Run every fuzz target from its corpus.
     Fuzz {
         /// How long each target runs, in seconds.
@@ -62,6 +70,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
         Task::Tidy => tidy::run(&root),
         Task::Bench { names, rounds } => bench::run(&names, rounds).map(|()| ExitCode::SUCCESS),
+        Task::Leftovers { command } => leftovers::run(&root, &command),
         Task::Fuzz { seconds, target } => fuzz::run(&root, seconds, target.as_deref()).map(|()| ExitCode::SUCCESS),
         Task::Release { out, revision } => release::run(&root, &out, revision).map(|()| ExitCode::SUCCESS),
     }

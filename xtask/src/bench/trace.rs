@@ -17,15 +17,17 @@ const WAITING: [&str; 7] = ["wait4", "waitid", "poll", "ppoll", "recvmsg", "recv
 
 /// Runs `command` as often as wanted below perf, and sorts calls by their time.
 pub(super) fn bench(command: impl Fn() -> Command, rounds: u32) -> Result<Table> {
-    let log = tempfile::NamedTempFile::new()?;
+    // perf keeps what a log was before beside it.
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
     let mut all: HashMap<String, Vec<(u32, f64)>> = HashMap::new();
     for _ in 0..rounds {
         let traced = command();
         let mut perf = Command::new("perf");
-        perf.args(["trace", "-o"]).arg(log.path()).arg(traced.get_program()).args(traced.get_args());
+        perf.args(["trace", "-o"]).arg(&log).arg(traced.get_program()).args(traced.get_args());
         let output = perf.stdin(Stdio::null()).stdout(Stdio::null()).output().context("perf (package linux-perf)")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        for (call, sum) in sums(log.path())? {
+        for (call, sum) in sums(&log)? {
             all.entry(call).or_default().push(sum);
         }
     }
