@@ -36,7 +36,7 @@ impl Tree {
             entry
         };
         // Without a name and a time of its own: the same files are the same bytes.
-        let packer = GzBuilder::new().write(Vec::new(), Compression::best());
+        let packer = GzBuilder::new().write(Vec::new(), Compression::default());
         let mut writer = Writer::new(packer);
         for folder in self.folders() {
             let entry = Entry::new(format!("{lead}{folder}"), EntryKind::Directory, 0o755);
