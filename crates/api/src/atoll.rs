@@ -25,6 +25,18 @@ pub struct BootstrapRequest {
     pub keyring: String,
 }
 
+/// `GET /atoll/v1/system/df`: bytes on the disk that `GET /system/df` has no place for. Both together are the whole state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RestUsage {
+    /// Logs of containers, and the files that are mounted over their `/etc`.
+    pub logs: u64,
+    /// What is on its way, and what is left of transfers that broke off.
+    pub transfers: u64,
+    /// The metadata and the folders themselves.
+    pub other: u64,
+}
+
 /// One line of a stream of progress, as Docker's `pull` and `load` have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

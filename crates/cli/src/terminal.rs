@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
+use anyhow::Context;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
 /// How the terminal was before it was made raw; one per process, so that a panic can put it back too.
@@ -67,6 +68,12 @@ pub(crate) fn ask(question: &str, shown: bool) -> std::io::Result<Option<String>
     }
     read?;
     Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// Whether the user says yes.
+pub(crate) fn agrees(question: &str) -> anyhow::Result<bool> {
+    let answer = ask(question, true)?.context("no terminal to ask on: give --force")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Lines and columns of the terminal on standard output, or else on standard input.

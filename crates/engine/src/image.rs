@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// The id of the image that a name stands for.
-    fn id_of(&self, target: &Descriptor) -> Result<Digest, Error> {
+    pub(crate) fn id_of(&self, target: &Descriptor) -> Result<Digest, Error> {
         Ok(self.shared.store.image(&self.manifest_of(target)?.digest)?.config_digest)
     }
 
@@ -359,7 +359,13 @@ impl Engine {
     }
 
     pub(crate) fn say_image(&self, action: &str, id: &Digest, name: &str) {
-        let attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        self.say_image_why(action, id, name, None);
+    }
+
+    /// The same, with the reason why the engine did it by itself.
+    pub(crate) fn say_image_why(&self, action: &str, id: &Digest, name: &str, why: Option<&str>) {
+        let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+        attributes.extend(why.map(|why| ("reason".to_owned(), why.to_owned())));
         self.shared.events.emit(EventKind::Image, action, &id.to_string(), attributes);
     }
 }

@@ -75,7 +75,7 @@ pub use reset::{Depth, reset};
 pub use runtime::{Chunk, ProcessRecord, Size, Stream};
 pub use settings::{LogSettings, Settings};
 pub use top::Processes;
-pub use usage::Usage;
+pub use usage::{ImageUsage, ImagesUsage, RestUsage};
 pub use volume::VolumeView;
 pub use workload::Created;
 

@@ -16,7 +16,7 @@ use crate::{Engine, Error, ImageView, host};
 pub struct Pruned {
     /// Identifiers of workloads, or names of volumes.
     pub removed: Vec<String>,
-    /// Bytes on disk that they held.
+    /// Bytes of the disk that they held.
     pub bytes: u64,
 }
 
@@ -51,7 +51,7 @@ impl Engine {
     /// When one cannot be removed though it is unused; those before it are gone.
     pub async fn prune_volumes(&self, chosen: impl Fn(&Volume) -> bool) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
-        let sizes = self.usage().await?.volumes;
+        let sizes = self.volume_sizes().await?;
         for view in self.volumes() {
             if view.users > 0 || !chosen(&view.volume) {
                 continue;
@@ -83,19 +83,10 @@ impl Engine {
 
     fn prune_images_now(&self, goes: &dyn Fn(&ImageView) -> bool) -> Result<(Vec<Removal>, u64), Error> {
         let changing = self.changing_images();
-        let used: HashSet<Digest> = self.entries().iter().map(|entry| entry.workload().image.id.clone()).collect();
+        let used = self.used_images();
         let mut removals = Vec::new();
         for image in self.read_images()?.into_iter().filter(|image| !used.contains(&image.id) && goes(image)) {
-            for (link, _) in self.links_to(&image.id)? {
-                failpoint::hit("image-prune.before-unlink");
-                self.shared.store.unlink(&link)?;
-                if let (Err(_), Ok(name)) = (link.parse::<Digest>(), Reference::parse(&link)) {
-                    self.say_image("untag", &image.id, &name.familiar());
-                    removals.push(Removal::Untagged(name.familiar()));
-                }
-            }
-            self.say_image("delete", &image.id, &image.id.to_string());
-            removals.push(Removal::Deleted(image.id.to_string()));
+            removals.extend(self.unname_image(&image.id, None)?);
         }
         drop(changing);
         failpoint::hit("image-prune.before-sweep");
@@ -103,5 +94,26 @@ impl Engine {
         let attributes = BTreeMap::from([("reclaimed".to_owned(), freed.to_string())]);
         self.shared.events.emit(EventKind::Image, "prune", "", attributes);
         Ok((removals, freed))
+    }
+
+    /// The images that workloads use, running or not.
+    pub(crate) fn used_images(&self) -> HashSet<Digest> {
+        self.entries().iter().map(|entry| entry.workload().image.id.clone()).collect()
+    }
+
+    /// Takes all names from an image, so that the next sweep deletes it; `why`, where nobody asked for that.
+    pub(crate) fn unname_image(&self, id: &Digest, why: Option<&str>) -> Result<Vec<Removal>, Error> {
+        let mut removals = Vec::new();
+        for (link, _) in self.links_to(id)? {
+            failpoint::hit("image-prune.before-unlink");
+            self.shared.store.unlink(&link)?;
+            if let (Err(_), Ok(name)) = (link.parse::<Digest>(), Reference::parse(&link)) {
+                self.say_image_why("untag", id, &name.familiar(), why);
+                removals.push(Removal::Untagged(name.familiar()));
+            }
+        }
+        self.say_image_why("delete", id, &id.to_string(), why);
+        removals.push(Removal::Deleted(id.to_string()));
+        Ok(removals)
     }
 }

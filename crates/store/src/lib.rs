@@ -27,6 +27,7 @@ mod image;
 mod inside;
 mod layer;
 mod lease;
+mod measure;
 mod meta;
 mod owner;
 mod packed;
@@ -40,11 +41,13 @@ pub mod tar;
 mod tests;
 mod tree;
 mod unpacked;
+mod usage;
 mod walk;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_FILES_MAX, ArchiveError, Loaded, Progress, Saving};
 pub use changes::{Change, ChangeKind};
@@ -55,12 +58,13 @@ pub use image::Image;
 pub use inside::{Found, Inside, InsideError, PathStat, Placement};
 pub use layer::{Layer, LayerSource};
 pub use lease::Lease;
+pub use measure::{disk_bytes, disk_bytes_without};
 pub use packed::Packed;
 pub use root::RootFs;
 pub use stage::LayerWriter;
-pub use sweep::{Swept, Usage};
-pub use tree::disk_bytes;
+pub use sweep::Swept;
 pub use unpacked::unpacked;
+pub use usage::{Part, Parts, Usage};
 
 /// The store of one host. Clones share it; every method may be called from any thread and may block on the disk.
 #[derive(Clone, Debug)]
@@ -79,6 +83,8 @@ struct Inner {
     next_layer: AtomicU64,
     /// Read: using or adding things under a lease. Write: deciding what is garbage and making it unreachable.
     gate: RwLock<()>,
+    /// What layers take on the disk, by their folder, as far as somebody asked.
+    measured: Mutex<HashMap<String, u64>>,
 }
 
 impl Store {
@@ -108,6 +114,7 @@ impl Store {
             counter: AtomicU64::new(0),
             next_layer: AtomicU64::new(next_layer),
             gate: RwLock::new(()),
+            measured: Mutex::default(),
         };
         let store = Self(Arc::new(inner));
         store.end_lost_projects()?;

@@ -128,12 +128,12 @@ impl Store {
         owner::names(&self.0.dir.join("roots"))
     }
 
-    /// Bytes on disk that the workload has written to root file system `id`.
+    /// What the folder takes on the disk that the workload of root file system `id` writes to, in bytes.
     ///
     /// # Errors
     /// The folder cannot be read.
     pub fn root_usage(&self, id: &str) -> Result<u64> {
-        tree::disk_bytes(&self.root_path(id)?.join("upper"))
+        crate::disk_bytes(&self.root_path(id)?.join("upper"))
     }
 
     /// Removes the root file system `id` with what was written to it; none of that name is fine. It must not be mounted.

@@ -4,13 +4,15 @@
 //! garbage; the deletion of folders happens after. A crash in between leaves folders without records, which the next start
 //! removes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use atoll_oci::config::CONFIG_MAX;
 use atoll_oci::{Digest, ImageConfig, Parsed, parse_any};
 
 use crate::error::{Error, Result};
+use crate::measure::disk_bytes;
+use crate::meta::LayerRecord;
 use crate::{Store, failpoint, meta, owner, tree};
 
 /// What a sweep deleted.
@@ -20,31 +22,26 @@ pub struct Swept {
     pub blobs: u64,
     /// Unpacked layers.
     pub layers: u64,
-    /// Bytes of both.
+    /// Bytes of both on the disk.
     pub bytes: u64,
 }
 
-/// What the store holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Number of names.
-    pub links: u64,
-    /// Number of blobs.
-    pub blobs: u64,
-    /// Their bytes.
-    pub blob_bytes: u64,
-    /// Number of unpacked layers.
-    pub layers: u64,
-    /// Bytes of their files.
-    pub layer_bytes: u64,
-    /// Number of root file systems.
-    pub roots: u64,
+/// What is needed.
+#[derive(Default)]
+pub(crate) struct Marked {
+    pub(crate) blobs: HashSet<Digest>,
+    pub(crate) layers: HashSet<Digest>,
 }
 
-#[derive(Default)]
-struct Marked {
-    blobs: HashSet<Digest>,
-    layers: HashSet<Digest>,
+impl Marked {
+    /// A layer keeps the blob that it came as: it cannot be made again from its folder, and others may ask for it.
+    pub(crate) fn add_blobs_of(&mut self, layers: &BTreeMap<String, LayerRecord>) {
+        for (diff_id, record) in layers {
+            if diff_id.parse().is_ok_and(|diff_id| self.layers.contains(&diff_id)) {
+                self.blobs.extend(record.blob.as_ref().map(|blob| blob.digest.clone()));
+            }
+        }
+    }
 }
 
 impl Store {
@@ -72,55 +69,32 @@ impl Store {
             for (_, record) in garbage {
                 let folder = self.layers_dir().join(&record.id);
                 std::fs::rename(&folder, trash.join(&record.id)).map_err(Error::io("remove", &folder))?;
+                self.forget_measured(&record.id);
                 swept.layers += 1;
-                swept.bytes += record.size;
             }
             failpoint::hit("store.sweep.moved");
-            self.each_blob(&mut |digest, size, path| {
+            self.each_blob(&mut |digest, path| {
                 if !marked.blobs.contains(&digest) {
+                    swept.bytes += disk_bytes(path)?;
                     std::fs::remove_file(path).map_err(Error::io("remove", path))?;
                     swept.blobs += 1;
-                    swept.bytes += size;
                 }
                 Ok(())
             })?;
+        }
+        for name in owner::names(&trash)? {
+            swept.bytes += disk_bytes(&trash.join(name))?;
         }
         tree::delete(&trash)?;
         Ok(swept)
     }
 
-    /// Counts and bytes of everything in the store.
-    ///
-    /// # Errors
-    /// Something cannot be read.
-    pub fn usage(&self) -> Result<Usage> {
-        let layers = meta::layers(&self.0.db)?;
-        let mut usage = Usage {
-            links: meta::links(&self.0.db)?.len() as u64,
-            layers: layers.len() as u64,
-            layer_bytes: layers.values().map(|l| l.size).sum(),
-            roots: self.roots()?.len() as u64,
-            ..Usage::default()
-        };
-        self.each_blob(&mut |_, size, _| {
-            usage.blobs += 1;
-            usage.blob_bytes += size;
-            Ok(())
-        })?;
-        Ok(usage)
-    }
-
-    fn each_blob(&self, visit: &mut dyn FnMut(Digest, u64, &Path) -> Result<()>) -> Result<()> {
+    pub(crate) fn each_blob(&self, visit: &mut dyn FnMut(Digest, &Path) -> Result<()>) -> Result<()> {
         for algorithm in ["sha256", "sha512"] {
             let folder = self.0.dir.join("blobs").join(algorithm);
             for name in owner::names(&folder)? {
                 let Ok(digest) = format!("{algorithm}:{name}").parse() else { continue };
-                let path = folder.join(&name);
-                match std::fs::metadata(&path) {
-                    Ok(meta) => visit(digest, meta.len(), &path)?,
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(Error::io("look at", &path)(error)),
-                }
+                visit(digest, &folder.join(&name))?;
             }
         }
         Ok(())
@@ -133,20 +107,21 @@ impl Store {
         marked.blobs.extend(leased);
         let mut queue: Vec<Digest> = keep.iter().chain(&marked.blobs).cloned().collect();
         queue.extend(meta::links(&self.0.db)?.into_values().map(|d| d.digest));
+        self.follow(queue, &mut marked)?;
+        marked.add_blobs_of(&meta::layers(&self.0.db)?);
+        Ok(marked)
+    }
+
+    /// Marks these and all that they refer to.
+    pub(crate) fn follow(&self, mut queue: Vec<Digest>, marked: &mut Marked) -> Result<()> {
         let mut seen = HashSet::new();
         while let Some(digest) = queue.pop() {
             if seen.insert(digest.clone()) {
-                self.mark_one(&digest, &mut marked, &mut queue)?;
+                self.mark_one(&digest, marked, &mut queue)?;
                 marked.blobs.insert(digest);
             }
         }
-        // A layer keeps the blob that it came as: it cannot be made again from its folder, and others may ask for it.
-        for (diff_id, record) in meta::layers(&self.0.db)? {
-            if diff_id.parse().is_ok_and(|diff_id| marked.layers.contains(&diff_id)) {
-                marked.blobs.extend(record.blob.map(|blob| blob.digest));
-            }
-        }
-        Ok(marked)
+        Ok(())
     }
 
     /// Marks what a manifest, an index or a configuration refers to. Other content refers to nothing; what is not here

@@ -1,4 +1,4 @@
-//! Deleting and measuring folder trees by descriptor, never by path: whatever a workload left there, nothing outside moves.
+//! Deleting folder trees by descriptor, never by path: whatever a workload left there, nothing outside moves.
 //!
 //! [`delete`] walks with a bounded number of open folders; what lies deeper is first renamed up to the top of the tree
 //! that is going away. Symbolic links are removed, never followed; mount points are not crossed.
@@ -148,34 +148,4 @@ fn lift(folder: &OwnedFd, name: &CString, top: &OwnedFd, lifted: &mut u64) -> Re
             other => return other,
         }
     }
-}
-
-/// Bytes that the files below a folder occupy on disk, hard links counted once.
-///
-/// # Errors
-/// A folder cannot be read; one that goes away meanwhile is none.
-pub fn disk_bytes(path: &Path) -> Result<u64> {
-    let mut seen = std::collections::HashSet::new();
-    let mut total = 0u64;
-    let mut queue = vec![path.to_path_buf()];
-    while let Some(next) = queue.pop() {
-        let names = match std::fs::read_dir(&next) {
-            Ok(names) => names,
-            // A running workload may remove it meanwhile.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Error::io("read", &next)(error)),
-        };
-        for entry in names {
-            let entry = entry.map_err(Error::io("read", &next))?;
-            let path = entry.path();
-            let Ok(stat) = rustix::fs::lstat(&path) else { continue };
-            if stat.st_nlink == 1 || seen.insert((stat.st_dev, stat.st_ino)) {
-                total = total.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512);
-            }
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                queue.push(path);
-            }
-        }
-    }
-    Ok(total)
 }

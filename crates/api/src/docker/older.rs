@@ -77,7 +77,7 @@ const ANSWERS: [Change; 16] = [
 ];
 
 /// Parameters that a version before 1.`.1` did not know.
-const PARAMETERS: [(Route, u32, &str); 9] = [
+const PARAMETERS: [(Route, u32, &str); 10] = [
     (Route::ContainerStop, 42, "signal"),
     (Route::ContainerWait, 30, "condition"),
     (Route::ContainerCreate, 41, "platform"),
@@ -87,6 +87,7 @@ const PARAMETERS: [(Route, u32, &str); 9] = [
     (Route::ImageList, 42, "shared-size"),
     (Route::Pull, 32, "platform"),
     (Route::DiskUsage, 42, "type"),
+    (Route::ImageList, 42, "shared-size"),
 ];
 
 impl Route {

@@ -172,15 +172,15 @@ pub struct Runtime {
     pub path: String,
 }
 
-/// `GET /system/df`.
+/// `GET /system/df`; what was not asked for is null.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DiskUsage {
     pub layers_size: u64,
-    pub images: Vec<ImageSummary>,
-    pub containers: Vec<ContainerSummary>,
-    pub volumes: Vec<VolumeView>,
-    pub build_cache: Vec<Value>,
+    pub images: Option<Vec<ImageSummary>>,
+    pub containers: Option<Vec<ContainerSummary>>,
+    pub volumes: Option<Vec<VolumeView>>,
+    pub build_cache: Option<Vec<Value>>,
 }
 
 /// `GET /networks/{id}`.

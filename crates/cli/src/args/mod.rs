@@ -19,7 +19,7 @@ pub(crate) use image::{
     LogoutArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs, Variant,
 };
 pub(crate) use system::{
-    DfArgs, EventsArgs, FormatArgs, ResetArgs, SystemCommand, SystemVerb, VolumeCommand, VolumeCreateArgs,
+    DfArgs, EventsArgs, FormatArgs, PruneArgs, ResetArgs, SystemCommand, SystemVerb, VolumeCommand, VolumeCreateArgs,
     VolumeListArgs, VolumeRemoveArgs,
 };
 pub(crate) use usage::{StatsArgs, TopArgs, UpdateArgs};

@@ -73,6 +73,8 @@ pub(crate) enum SystemCommand {
     Verb(SystemVerb),
     /// What images, containers and volumes take on the disk
     Df(DfArgs),
+    /// Take away what nothing uses: containers that do not run, networks, images, the build cache
+    Prune(PruneArgs),
     /// Carry standard input and output to the daemon, for clients that come over ssh
     #[command(after_help = "Example:\n  DOCKER_HOST=ssh://user@host docker ps   runs this at the far end, as docker")]
     DialStdio,
@@ -105,11 +107,40 @@ pub(crate) struct FormatArgs {
 
 /// Flags of `system df`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  atoll system df --format '{{.Type}}: {{.Size}}'")]
+#[command(after_help = "\
+Sizes are what `du -s -B1` says of the folders below --root, so that all rows together are what it says of that. What several
+images share is counted once in the first row, and for each of them with -v.
+
+Examples:
+  atoll system df -v
+  atoll system df --format '{{.Type}}: {{.Size}}'")]
 pub(crate) struct DfArgs {
+    /// One by one
+    #[arg(short = 'v')]
+    pub(crate) each: bool,
     /// How to print it: table, json, or a template
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<String>,
+}
+
+/// Flags of `system prune`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll system prune\n  atoll system prune -af --volumes\n  atoll system prune --filter until=24h"
+)]
+pub(crate) struct PruneArgs {
+    /// All images that no container uses, not just those without a name
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Also volumes without a name of their own that no container uses
+    #[arg(long)]
+    pub(crate) volumes: bool,
+    /// Only what fits, such as until=24h, label=old, label!=keep
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) filter: Vec<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) force: bool,
 }
 
 /// Flags of `events`.

@@ -103,9 +103,7 @@ pub(crate) async fn tag(daemon: Daemon, args: TagArgs) -> Result<u8> {
 pub(crate) async fn prune(daemon: Daemon, args: ImagePruneArgs) -> Result<u8> {
     if !args.force {
         let what = if args.all { "all images that no container uses" } else { "all images without a name" };
-        let question = format!("This takes away {what}. Go on? [y/N] ");
-        let answer = terminal::ask(&question, true)?.context("no terminal to ask on: give --force")?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        if !terminal::agrees(&format!("This takes away {what}. Go on? [y/N] "))? {
             return Ok(crate::ERROR);
         }
     }
@@ -114,10 +112,7 @@ pub(crate) async fn prune(daemon: Daemon, args: ImagePruneArgs) -> Result<u8> {
     let filters = super::lists::filters(&texts)?;
     let path = with_query("/images/prune", &[("filters", filters.as_str())]);
     let pruned: ImagePruned = daemon.post(&path, &serde_json::json!({})).await?;
-    for item in pruned.images_deleted.unwrap_or_default() {
-        item.untagged.map_or(Ok(()), |name| say(format!("Untagged: {name}")))?;
-        item.deleted.map_or(Ok(()), |id| say(format!("Deleted: {id}")))?;
-    }
+    say_removed(pruned.images_deleted.unwrap_or_default())?;
     say(format!("Total reclaimed space: {}", size(pruned.space_reclaimed)))?;
     Ok(0)
 }
@@ -129,12 +124,7 @@ pub(crate) async fn remove(daemon: Daemon, args: RmiArgs) -> Result<u8> {
         let path = format!("/images/{}", escape(name));
         let query = [("force", if args.force { "1" } else { "" })];
         match daemon.delete::<Vec<DeleteItem>>(&with_query(&path, &query)).await {
-            Ok(items) => {
-                for item in items {
-                    item.untagged.map_or(Ok(()), |name| say(format!("Untagged: {name}")))?;
-                    item.deleted.map_or(Ok(()), |id| say(format!("Deleted: {id}")))?;
-                }
-            }
+            Ok(items) => say_removed(items)?,
             Err(error) => {
                 complain(&error.into());
                 failed = crate::ERROR;
@@ -142,4 +132,13 @@ pub(crate) async fn remove(daemon: Daemon, args: RmiArgs) -> Result<u8> {
         }
     }
     Ok(failed)
+}
+
+/// Prints which names and images are gone.
+pub(super) fn say_removed(items: Vec<DeleteItem>) -> Result<()> {
+    for item in items {
+        item.untagged.map_or(Ok(()), |name| say(format!("Untagged: {name}")))?;
+        item.deleted.map_or(Ok(()), |id| say(format!("Deleted: {id}")))?;
+    }
+    Ok(())
 }

@@ -86,7 +86,8 @@ pub(crate) async fn containers(daemon: Daemon, args: PsArgs) -> Result<u8> {
     Ok(0)
 }
 
-fn container_row(container: &ContainerSummary, whole: bool) -> Value {
+pub(super) fn container_row(container: &ContainerSummary, whole: bool) -> Value {
+    let volumes = container.mounts.iter().filter(|mount| !mount.name.is_empty()).count();
     let labels: Vec<_> = container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let names: Vec<_> = container.names.iter().map(|name| name.trim_start_matches('/')).collect();
     json!({
@@ -102,7 +103,8 @@ fn container_row(container: &ContainerSummary, whole: bool) -> Value {
         "Labels": labels.join(","),
         "Mounts": container.mounts.iter().map(|mount| if mount.name.is_empty() { mount.source.clone() } else { mount.name.clone() }).collect::<Vec<_>>().join(","),
         "Networks": container.network_settings.networks.keys().cloned().collect::<Vec<_>>().join(","),
-        "Size": "0B",
+        "LocalVolumes": volumes.to_string(),
+        "Size": size(container.size_rw.unwrap_or(0)),
     })
 }
 
@@ -139,8 +141,11 @@ pub(crate) async fn images(daemon: Daemon, args: ImagesArgs) -> Result<u8> {
 }
 
 /// A row for each name.
-fn image_rows(image: &ImageSummary, whole: bool) -> Vec<Value> {
+pub(super) fn image_rows(image: &ImageSummary, whole: bool) -> Vec<Value> {
     let none = "<none>".to_owned();
+    // Only who asks what images take on the disk is told what they share.
+    let shared = u64::try_from(image.shared_size).ok();
+    let known = |text: String| shared.map_or_else(|| "N/A".to_owned(), |_| text);
     let digest = image.repo_digests.first().and_then(|name| name.split_once('@')).map(|(_, digest)| digest.to_owned());
     let names: Vec<(String, String)> = if image.repo_tags.is_empty() {
         vec![(none.clone(), none.clone())]
@@ -157,9 +162,9 @@ fn image_rows(image: &ImageSummary, whole: bool) -> Vec<Value> {
             "CreatedAt": created_at(image.created),
             "CreatedSince": ago(image.created),
             "Size": size(image.size),
-            "Containers": "N/A",
-            "SharedSize": "N/A",
-            "UniqueSize": "N/A",
+            "Containers": known(image.containers.to_string()),
+            "SharedSize": known(size(shared.unwrap_or(0))),
+            "UniqueSize": known(size(image.size.saturating_sub(shared.unwrap_or(0)))),
         })
     };
     names.into_iter().map(row).collect()

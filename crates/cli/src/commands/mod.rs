@@ -3,6 +3,7 @@
 mod archives;
 mod containers;
 mod copy;
+mod disk;
 mod exec;
 mod images;
 mod lists;
@@ -67,7 +68,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::System(verb) => system(daemon()?, verb).await,
         Command::SystemNoun(command) => match command {
             SystemCommand::Verb(verb) => system(daemon()?, verb).await,
-            SystemCommand::Df(args) => system::disk_usage(daemon()?, args).await,
+            SystemCommand::Df(args) => disk::usage(daemon()?, args).await,
+            SystemCommand::Prune(args) => disk::prune(daemon()?, args).await,
             SystemCommand::Reset(args) => reset::reset(&cli.global, &args),
             SystemCommand::DialStdio => system::dial_stdio(daemon()?).await,
         },

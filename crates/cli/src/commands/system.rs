@@ -10,13 +10,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::lists::filters;
 use super::logs::time;
 use super::{Daemon, say};
-use crate::args::{DfArgs, EventsArgs, FormatArgs};
-use crate::output::{Column, Template, print_rows, print_values};
+use crate::args::{EventsArgs, FormatArgs};
+use crate::output::{Template, print_values};
 
 /// Bytes that are carried at a time.
 const BLOCK: usize = 64 << 10;
-const USAGE: [Column; 4] =
-    [("TYPE", "{{.Type}}"), ("TOTAL", "{{.TotalCount}}"), ("ACTIVE", "{{.Active}}"), ("SIZE", "{{.Size}}")];
 
 /// `info`.
 pub(crate) async fn info(daemon: Daemon, args: FormatArgs) -> Result<u8> {
@@ -77,40 +75,6 @@ pub(crate) async fn version(daemon: Daemon, args: FormatArgs) -> Result<u8> {
         }
     }
     server?;
-    Ok(0)
-}
-
-/// `system df`.
-pub(crate) async fn disk_usage(daemon: Daemon, args: DfArgs) -> Result<u8> {
-    let usage: Value = daemon.get("/system/df").await?;
-    let list = |field: &str| usage[field].as_array().cloned().unwrap_or_default();
-    let active = |items: &[Value], is: &dyn Fn(&Value) -> bool| items.iter().filter(|item| is(item)).count();
-    let (images, containers, volumes) = (list("Images"), list("Containers"), list("Volumes"));
-    let row = |kind: &str, items: &[Value], active: usize, bytes: u64| json!({"Type": kind, "TotalCount": items.len().to_string(), "Active": active.to_string(), "Size": size(bytes)});
-    let sum = |items: &[Value], pointer: &str| -> u64 {
-        items.iter().filter_map(|item| item.pointer(pointer)?.as_u64()).sum()
-    };
-    let rows = [
-        row(
-            "Images",
-            &images,
-            active(&images, &|image| image["Containers"].as_i64().unwrap_or(0) > 0),
-            usage["LayersSize"].as_u64().unwrap_or(0),
-        ),
-        row(
-            "Containers",
-            &containers,
-            active(&containers, &|container| container["State"] == "running"),
-            sum(&containers, "/SizeRw"),
-        ),
-        row(
-            "Local Volumes",
-            &volumes,
-            active(&volumes, &|volume| volume["UsageData"]["RefCount"].as_i64().unwrap_or(0) > 0),
-            sum(&volumes, "/UsageData/Size"),
-        ),
-    ];
-    print_rows(&rows, args.format.as_deref(), &USAGE)?;
     Ok(0)
 }
 

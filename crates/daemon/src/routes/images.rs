@@ -1,10 +1,9 @@
 //! `/images`. Names of images have slashes, so everything after the group is taken apart here.
 
-use std::time::SystemTime;
-
 use atoll_api::atoll::ProgressLine;
 use atoll_api::docker::{self, DeleteItem, Filters, HistoryItem, ImageInspect, ImagePruned, ImageSummary};
 use atoll_engine::{ImageView, Removal};
+use atoll_model::Timestamp;
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::prune::{PruneQuery, until};
 use super::{ForceQuery, Pairs, State, progress};
 use crate::answer::{Answer, Refusal, archive, is_true};
 use crate::upload::Upload;
@@ -37,11 +37,13 @@ struct ListQuery {
     filters: Option<String>,
     digests: Option<String>,
     manifests: Option<String>,
+    #[serde(rename = "shared-size")]
+    shared_size: Option<String>,
 }
 
 async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ImageSummary>>> {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
-    let common = Common::of(&filters)?;
+    let (dangling, until) = (filters.boolean("dangling")?, until(&filters)?);
     let images = state.engine.images().await?;
     let before = made(&state, &filters, "before").await?;
     let since = made(&state, &filters, "since").await?;
@@ -50,15 +52,18 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     for image in &images {
         let named: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();
         let fits = |pattern: &str| named.iter().any(|name| matches_reference(pattern, name));
-        let holds = common.dangling.is_none_or(|dangling| dangling == named.is_empty())
+        let holds = dangling.is_none_or(|dangling| dangling == named.is_empty())
             && before.is_none_or(|moment| created(image) < moment)
             && since.is_none_or(|moment| created(image) > moment)
             && filters.any("reference", fits)
-            && common.holds(&filters, image);
+            && is_chosen(image, &filters, until);
         if holds {
             let users = used.iter().filter(|view| view.workload.image.id == image.id);
             let users: Vec<String> = users.map(|view| view.workload.id.to_string()).collect();
             let mut item = summary(image, named, users.len());
+            if is_true(query.shared_size.as_deref()) {
+                item.shared_size = shared_bytes(image, &images);
+            }
             if is_true(query.manifests.as_deref()) {
                 let manifests = state.engine.manifests(&image.id).await?.into_iter();
                 item.manifests = manifests.map(|view| super::registries::manifest(view, &users)).collect();
@@ -69,26 +74,21 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     Ok(Json(shown))
 }
 
-/// The filters that lists and prunes have in common.
-struct Common {
-    dangling: Option<bool>,
-    /// Seconds since 1970 before which an image was made.
-    until: Option<i64>,
+/// Bytes of the layers that another image has too.
+fn shared_bytes(image: &ImageView, images: &[ImageView]) -> i64 {
+    let others: std::collections::HashSet<_> = images
+        .iter()
+        .filter(|other| other.id != image.id)
+        .flat_map(|other| &other.layers)
+        .map(|layer| &layer.0)
+        .collect();
+    let shared: u64 = image.layers.iter().filter(|layer| others.contains(&layer.0)).map(|layer| layer.1).sum();
+    i64::try_from(shared).unwrap_or(i64::MAX)
 }
 
-impl Common {
-    fn of(filters: &Filters) -> Answer<Self> {
-        let until = match filters.get("until") {
-            [] => None,
-            [moment] => Some(docker::parse_past(moment, SystemTime::now().into())?.seconds()),
-            _ => return Err(Refusal::bad("more than one until filter specified")),
-        };
-        Ok(Self { dangling: filters.boolean("dangling")?, until })
-    }
-
-    fn holds(&self, filters: &Filters, image: &ImageView) -> bool {
-        self.until.is_none_or(|moment| created(image) < moment) && filters.labels(&image.config.config.labels)
-    }
+/// Whether an image was made before a time, and its labels are as the filters want them.
+fn is_chosen(image: &ImageView, filters: &Filters, until: Option<Timestamp>) -> bool {
+    until.is_none_or(|moment| created(image) < moment.seconds()) && filters.labels(&image.config.config.labels)
 }
 
 /// When the image that a filter names was made.
@@ -100,11 +100,10 @@ async fn made(state: &State, filters: &Filters, key: &str) -> Answer<Option<i64>
     }
 }
 
-async fn prune(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<ImagePruned>> {
-    let filters = Filters::parse(query.filters.as_deref(), &PRUNE_FILTERS)?;
-    let common = Common::of(&filters)?;
-    let all = common.dangling == Some(false);
-    let goes = move |image: &ImageView| (all || image.names.is_empty()) && common.holds(&filters, image);
+async fn prune(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> Answer<Json<ImagePruned>> {
+    let (filters, until) = query.read(&PRUNE_FILTERS)?;
+    let all = filters.boolean("dangling")? == Some(false);
+    let goes = move |image: &ImageView| (all || image.names.is_empty()) && is_chosen(image, &filters, until);
     let (removed, space_reclaimed) = state.engine.prune_images(goes).await?;
     let items: Vec<_> = removed.into_iter().map(item).collect();
     Ok(Json(ImagePruned { images_deleted: Some(items).filter(|items| !items.is_empty()), space_reclaimed }))

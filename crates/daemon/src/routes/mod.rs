@@ -5,6 +5,7 @@ mod archive;
 mod atoll;
 mod capture;
 mod containers;
+mod disk;
 mod exec;
 mod images;
 mod networks;
@@ -105,6 +106,7 @@ pub(crate) fn router(state: State) -> Router {
     Router::new()
         .route("/metrics", get(metrics::metrics))
         .merge(system::routes())
+        .merge(disk::routes())
         .merge(containers::routes())
         .merge(archive::routes())
         .merge(capture::routes())

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::State;
-use crate::answer::Answer;
+use crate::answer::{Answer, Refusal};
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -30,9 +30,17 @@ impl PruneQuery {
     /// The filters, and the time before which something must have been made.
     pub(super) fn read(&self, keys: &[&str]) -> Answer<(Filters, Option<Timestamp>)> {
         let filters = Filters::parse(self.filters.as_deref(), keys)?;
-        let now = SystemTime::now().into();
-        let until = filters.get("until").first().map(|text| parse_past(text, now)).transpose()?;
+        let until = until(&filters)?;
         Ok((filters, until))
+    }
+}
+
+/// The time before which something must have been made.
+pub(super) fn until(filters: &Filters) -> Answer<Option<Timestamp>> {
+    match filters.get("until") {
+        [] => Ok(None),
+        [moment] => Ok(Some(parse_past(moment, SystemTime::now().into())?)),
+        _ => Err(Refusal::bad("more than one until filter specified")),
     }
 }
 

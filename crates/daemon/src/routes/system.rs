@@ -1,22 +1,21 @@
-//! The engine itself: ping, version, facts, events, disk usage.
+//! The engine itself: ping, version, facts, events.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use atoll_api::docker::{
-    self, API_VERSION, Commit, Component, DiskUsage, EventQuery, Filters, IndexConfig, Info, MIN_API_VERSION, Plugins,
+    self, API_VERSION, Commit, Component, EventQuery, Filters, IndexConfig, Info, MIN_API_VERSION, Plugins,
     RegistryConfig, Runtime, Swarm, Version, event_message, matches_event, parse_time,
 };
-use atoll_engine::VolumeView;
 use atoll_model::{LogDriver, Phase, Timestamp};
-use axum::extract::{Query, RawQuery, State as Held};
+use axum::extract::{Query, State as Held};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-use super::{State, containers, images, volumes};
+use super::State;
 use crate::answer::{Answer, Refusal, pieces};
 
 pub(super) fn routes() -> Router<State> {
@@ -25,7 +24,6 @@ pub(super) fn routes() -> Router<State> {
         .route("/version", get(version))
         .route("/info", get(info))
         .route("/events", get(events))
-        .route("/system/df", get(disk_usage))
 }
 
 /// Also answers `HEAD`; clients read the version to speak from its headers.
@@ -229,34 +227,4 @@ async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> An
         }
     });
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-/// `type` may be given more than once; none is all.
-async fn disk_usage(Held(state): Held<State>, RawQuery(query): RawQuery) -> Answer<Json<DiskUsage>> {
-    let query = query.unwrap_or_default();
-    let kinds: Vec<&str> = query.split('&').filter_map(|part| part.strip_prefix("type=")).collect();
-    if let Some(kind) = kinds.iter().find(|kind| !["container", "image", "volume", "build-cache"].contains(*kind)) {
-        return Err(Refusal::bad(format!("unknown object type: {kind}")));
-    }
-    let wanted = |kind: &str| kinds.is_empty() || kinds.contains(&kind);
-    let usage = state.engine.usage().await?;
-    let views = state.engine.list();
-    let mut answer = DiskUsage::default();
-    if wanted("image") {
-        answer.layers_size = usage.layers + usage.blobs;
-        for image in state.engine.images().await? {
-            let users = views.iter().filter(|view| view.workload.image.id == image.id).count();
-            let names = image.names.iter().map(|name| name.familiar()).collect();
-            answer.images.push(images::summary(&image, names, users));
-        }
-    }
-    if wanted("container") {
-        let (sizes, now) = (containers::sizes(&state).await?, SystemTime::now().into());
-        answer.containers = views.iter().map(|view| containers::summary(&state, view, &sizes, now)).collect();
-    }
-    if wanted("volume") {
-        let volume = |view: &VolumeView| volumes::shown(view, usage.volumes.get(&view.volume.name).copied());
-        answer.volumes = state.engine.volumes().iter().map(volume).collect();
-    }
-    Ok(Json(answer))
 }
