@@ -1,15 +1,18 @@
 //! The configuration: a file, and the command line above it. Every key is described in `docs/CONFIGURATION.md`.
 
+mod disk;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use atoll_engine::{LogSettings, Registries, Settings};
+use atoll_engine::{LogSettings, Registries, Settings, Watermark};
 use atoll_model::Log;
 use clap::Parser;
 use serde::Deserialize;
 
+use self::disk::DiskFile;
 use crate::rootless::Caller;
 use crate::{audit, offline, tls};
 
@@ -88,6 +91,7 @@ pub(crate) struct Config {
     pub(crate) audit: Option<audit::Plan>,
     /// Where the metrics are served, beside the API's own addresses.
     pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) watermark: Option<Watermark>,
 }
 
 /// TCP, and who may come over it.
@@ -114,6 +118,7 @@ struct File {
     tcp: TcpFile,
     audit: AuditFile,
     metrics: MetricsFile,
+    disk: DiskFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -197,6 +202,7 @@ impl Config {
             storage: self.storage,
             cdi_folders: self.cdi_folders.clone(),
             registries: self.registries.clone(),
+            watermark: self.watermark.clone(),
             rootless: self.rootless,
         })
     }
@@ -226,6 +232,7 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         tcp,
         audit: audit_plan(file.audit)?,
         metrics: metrics_address(file.metrics.listen)?,
+        watermark: file.disk.watermark()?,
     })
 }
 
@@ -383,6 +390,7 @@ mod tests {
         assert!(refused("[storage]\nsize = 'much'", &[]).contains("storage.size"));
         assert!(refused("[audit]\nfile = '/x'\nfiles = 0", &[]).contains("audit.files"));
         assert!(refused("[metrics]\nlisten = '0.0.0.0:1'", &[]).contains("0.0.0.0:1"));
+        assert!(refused("[disk]\nhigh = '101%'", &[]).contains("disk.high"));
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! What things take on the disk, as `du` says; taking away what nothing uses.
+//! What things take on the disk, as `du` says; taking away what nothing uses, by hand and above a watermark.
+
+#![allow(clippy::print_stdout, reason = "a test that skips says so")]
 
 mod support;
 
@@ -197,4 +199,99 @@ fn prune_takes_what_nothing_uses() {
     assert_eq!(counts(&host), [0, 0, 1], "{said}");
     assert!(said.contains("Deleted Containers:") && said.contains("Total reclaimed space:"), "{said}");
     support::until("the disk has it back", || du(&[&host.root()]) + (4 << 20) < before);
+}
+
+/// A file system of its own, in a file; unmounted when dropped.
+struct Disk {
+    dir: atoll_testkit::TempDir,
+}
+
+impl Disk {
+    /// `None` (said) where this machine has no loop devices.
+    fn make(bytes: u64) -> Option<Self> {
+        let dir = atoll_testkit::tempdir();
+        let image = dir.path().join("image");
+        std::fs::File::create(&image).and_then(|file| file.set_len(bytes)).expect("a sparse file");
+        std::fs::create_dir(dir.path().join("mnt")).expect("a folder");
+        let disk = Self { dir };
+        let succeeds = |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
+        let there = succeeds(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))
+            && succeeds(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(disk.folder()));
+        if !there {
+            println!("skipped: needs mkfs.ext4 and loop devices");
+        }
+        there.then_some(disk)
+    }
+
+    fn folder(&self) -> std::path::PathBuf {
+        self.dir.path().join("mnt")
+    }
+
+    fn used(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.folder()).expect("it is mounted");
+        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.folder()).status();
+    }
+}
+
+#[test]
+fn above_the_watermark_images_go_that_nothing_uses() {
+    const MIB: u64 = 1 << 20;
+    // Before the host, which goes first then.
+    let Some(disk) = Disk::make(400 * MIB) else { return };
+    let Some(mut host) = host() else { return };
+    host.kill_daemon().expect("it ran");
+    // The state lies on another disk, and `--root` is a link to it.
+    std::fs::remove_dir_all(host.root()).expect("removed");
+    std::os::unix::fs::symlink(disk.folder(), host.root()).expect("a link");
+    host.start_daemon(&[]).expect("it starts on an empty disk");
+    host.ok(&["load", "-q", "-i", &support::archive(&host)]);
+    for name in ["used", "pinned", "nameless", "old", "new"] {
+        assert!(load_above_busybox(&host, name, 8 << 20));
+    }
+    host.ok(&["tag", "new:1", "nameless:1"]);
+    host.ok(&["create", "--name", "holder", "-v", "data:/data", "used:1", "true"]);
+    check_against_du(&host, "on a link");
+    host.kill_daemon().expect("it ran");
+
+    let used = disk.used();
+    let (high, low) = (used + 20 * MIB, used + 40 * MIB - 24 * MIB);
+    let config = host.root().with_file_name("config.toml");
+    std::fs::write(&config, format!("[disk]\nhigh = {high}\nlow = {low}\ngrace_minutes = 0\nkeep = ['pinned']\n"))
+        .expect("written");
+    host.start_daemon_with(&["--config", &config.display().to_string()], &[]).expect("it starts with a watermark");
+    for name in ["old:1", "new:1"] {
+        host.ok(&["run", "--rm", name, "true"]);
+    }
+    let names = |host: &TempHost| {
+        let text = host.ok(&["images", "--format", "{{.Repository}}"]);
+        let mut names: Vec<String> = text.lines().map(str::to_owned).collect();
+        names.sort();
+        names
+    };
+    host.ok(&["tag", "old:1", "old:2"]);
+    let all = ["<none>", "busybox", "nameless", "new", "old", "old", "pinned", "used"];
+    assert_eq!(names(&host), all, "nothing goes below the watermark");
+
+    let filler = std::fs::File::create(disk.folder().join("filler")).expect("a file");
+    rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, 40 * MIB).expect("the disk has room");
+    assert!(disk.used() > high);
+    // Any image that comes has the disk looked at.
+    host.ok(&["tag", "new:1", "new:2"]);
+    support::until("there is room", || disk.used() <= low);
+    // Without a name first, then what was used longest ago; one that is used, one that is pinned and the newest stay.
+    support::until("all is told", || host.daemon_log().contains("made room on the disk"));
+    assert_eq!(names(&host), ["nameless", "new", "new", "pinned", "used"]);
+    let events = host.ok(&["events", "--since", "1h", "--until", "0s", "--filter", "type=image"]);
+    let reasons = events.lines().filter(|line| line.contains("reason=the disk is above its watermark"));
+    let (gone, untagged): (Vec<_>, Vec<_>) = reasons.partition(|line| line.contains(" delete "));
+    assert_eq!((gone.len(), untagged.len()), (3, 3), "{events}");
+    host.ok(&["start", "holder"]);
+    assert_eq!(host.ok(&["volume", "ls", "-q"]), "data");
+    assert_eq!(host.ok(&["run", "--rm", "pinned:1", "echo", "well"]), "well");
 }

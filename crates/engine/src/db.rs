@@ -1,11 +1,12 @@
 //! The metadata: one embedded transactional file with a schema version.
 //!
-//! Tables of this crate: `engine/meta` (schema version, the root's id, the cgroup parent), `engine/workloads` (id →
+//! Tables of this crate: `engine/meta` (schema version, the root's id, the cgroup parent, when images were last used), `engine/workloads` (id →
 //! what was asked for, as JSON), `engine/ended` (id → how its last run ended, or, with a
 //! restart policy, that there is one), `engine/volumes` (name → volume). Names
 //! of workloads are part of their record; uniqueness is checked in memory by the one process that has the file open.
 //! A record that a later version wrote is not touched: the file is refused as a whole by its schema version.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ const META: TableDefinition<'_, &str, &str> = TableDefinition::new("engine/meta"
 const WORKLOADS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("engine/workloads");
 const ENDED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("engine/ended");
 const VOLUMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("engine/volumes");
+
+/// The key of when images were last used.
+const LAST_USES: &str = "image.uses";
 
 /// Bytes of the page cache: metadata is small, and the daemon is to be.
 const CACHE_BYTES: usize = 4 << 20;
@@ -65,6 +69,7 @@ pub(crate) enum Change<'a> {
     PutEnded(&'a str, LastRun),
     PutVolume(&'a Volume),
     RemoveVolume(&'a str),
+    PutLastUses(&'a BTreeMap<String, Timestamp>),
 }
 
 /// When a change must be on the disk.
@@ -167,6 +172,10 @@ impl Db {
                 Change::RemoveVolume(name) => {
                     write.open_table(VOLUMES)?.remove(name)?;
                 }
+                Change::PutLastUses(uses) => {
+                    let text = String::from_utf8(encode(uses)).expect("JSON is UTF-8");
+                    write.open_table(META)?.insert(LAST_USES, text.as_str())?;
+                }
             }
         }
         write.commit()?;
@@ -184,6 +193,11 @@ impl Db {
             all.push((decode(value.value())?, last));
         }
         Ok(all)
+    }
+
+    /// When each image was last used, by its id.
+    pub(crate) fn last_uses(&self) -> Result<BTreeMap<String, Timestamp>, Error> {
+        self.meta(LAST_USES)?.map_or_else(|| Ok(BTreeMap::new()), |text| decode(text.as_bytes()))
     }
 
     /// Every volume.

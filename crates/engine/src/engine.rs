@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) networks: crate::network::Networks,
     pub(crate) growth: crate::log::Growth,
     pub(crate) fingerprint: Fingerprint,
+    pub(crate) room: crate::room::Room,
     info: Info,
 }
 
@@ -85,6 +86,7 @@ impl Engine {
             tracing::warn!("{warning}");
         }
         let volumes = Mutex::new(crate::volume::Volumes::load(&db)?);
+        let room = crate::room::Room::load(&db)?;
         let shared = Shared {
             settings,
             db,
@@ -98,11 +100,13 @@ impl Engine {
             networks: crate::network::Networks::new(&info.id, info.rootless)?,
             growth: crate::log::Growth::new().map_err(Error::host("watching logs"))?,
             fingerprint,
+            room,
             info,
         };
         let engine = Self { shared: Arc::new(shared) };
         engine.recover().await?;
         engine.keep_packing();
+        engine.keep_room();
         Ok(engine)
     }
 

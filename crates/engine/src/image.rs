@@ -358,7 +358,9 @@ impl Engine {
         Ok(names)
     }
 
+    /// Says that something was done with an image, which takes room as a rule.
     pub(crate) fn say_image(&self, action: &str, id: &Digest, name: &str) {
+        self.shared.room.look();
         self.say_image_why(action, id, name, None);
     }
 

@@ -55,6 +55,7 @@ impl Engine {
             entry.standing.send_modify(|standing| standing.phase = before);
             return Err(error);
         }
+        self.shared.room.used(&entry.workload().image.id);
         self.unregister(entry);
         drop(entry.take_waiting());
         self.say(entry, "destroy", &[]);

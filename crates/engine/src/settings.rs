@@ -1,6 +1,7 @@
 //! What an engine is told when it is opened.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use atoll_model::{Log, LogDriver};
 use atoll_registry::Registries;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub cdi_folders: Vec<PathBuf>,
     /// How registries are spoken to.
     pub registries: Registries,
+    /// When images go because the disk fills up; never, where there is none.
+    pub watermark: Option<Watermark>,
     /// Whether an ordinary user runs the engine, as root of a user namespace: its networks and control groups are those that
     /// such a user can have.
     pub rootless: bool,
@@ -33,6 +36,38 @@ pub struct Settings {
 
 /// Where systemd's journal listens.
 const JOURNAL: &str = "/run/systemd/journal/socket";
+/// When images that nothing uses are taken away, and which stay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watermark {
+    /// Above this, images go …
+    pub high: Mark,
+    /// … until this is reached.
+    pub low: Mark,
+    /// What was used within this time stays.
+    pub grace: Duration,
+    /// Names that stay, as patterns (see [`crate::matches_reference`]).
+    pub keep: Vec<String>,
+}
+
+/// How much of the root's file system is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Of what it can hold.
+    Percent(u8),
+    /// That many bytes.
+    Bytes(u64),
+}
+
+impl Mark {
+    /// In bytes, of a file system that can hold `size`.
+    #[must_use]
+    pub fn of(self, size: u64) -> u64 {
+        match self {
+            Self::Percent(percent) => (size / 100).saturating_mul(percent.into()),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
 
 /// Where workloads' output is kept, unless they say so themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]

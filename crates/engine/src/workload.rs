@@ -36,6 +36,7 @@ impl Engine {
         draft.command.log = draft.command.log.settle(&self.shared.settings.log.default)?;
         self.check_receiver(&draft.command.log)?;
         let image = self.image(&draft.image).await?;
+        self.shared.room.used(&image.id);
         let id = host::new_id()?;
         let name = match &draft.name {
             Some(name) => {

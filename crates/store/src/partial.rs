@@ -56,15 +56,25 @@ impl Store {
 
     /// Deletes what nobody came back for.
     pub(crate) fn sweep_partial(&self) -> Result<()> {
+        self.drop_partial(AGE_MAX).map(drop)
+    }
+
+    /// Deletes parts of layers that were not added to for so long; how many bytes of the disk they held.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn drop_partial(&self, older: Duration) -> Result<u64> {
         let folder = self.0.dir.join(FOLDER);
+        let mut bytes = 0;
         for name in owner::names(&folder)? {
             let path = folder.join(name);
             let age = std::fs::metadata(&path).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
-            if age.is_some_and(|age| age > AGE_MAX) {
+            if age.is_some_and(|age| age > older) {
+                bytes += crate::disk_bytes(&path)?;
                 tree::delete(&path)?;
             }
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

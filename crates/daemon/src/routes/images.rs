@@ -2,7 +2,7 @@
 
 use atoll_api::atoll::ProgressLine;
 use atoll_api::docker::{self, DeleteItem, Filters, HistoryItem, ImageInspect, ImagePruned, ImageSummary};
-use atoll_engine::{ImageView, Removal};
+use atoll_engine::{ImageView, Removal, matches_reference};
 use atoll_model::Timestamp;
 use axum::extract::{Path, Query, Request, State as Held};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -107,38 +107,6 @@ async fn prune(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> Ans
     let (removed, space_reclaimed) = state.engine.prune_images(goes).await?;
     let items: Vec<_> = removed.into_iter().map(item).collect();
     Ok(Json(ImagePruned { images_deleted: Some(items).filter(|items| !items.is_empty()), space_reclaimed }))
-}
-
-/// Whether a familiar name fits a pattern of `reference=`: of the name with its tag, or without; `*` is no slash.
-fn matches_reference(pattern: &str, name: &str) -> bool {
-    let bare = name.rsplit_once(':').map_or(name, |(bare, _)| bare);
-    wildcard(pattern.as_bytes(), name.as_bytes()) || wildcard(pattern.as_bytes(), bare.as_bytes())
-}
-
-/// Goes through the text once, with all positions of the pattern that may have been reached.
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    let past_stars = |mut reached: Vec<bool>| {
-        for at in 0..pattern.len() {
-            if reached[at] && pattern[at] == b'*' {
-                reached[at + 1] = true;
-            }
-        }
-        reached
-    };
-    let start = (0..=pattern.len()).map(|at| at == 0).collect();
-    let end = text.iter().fold(past_stars(start), |reached, letter| {
-        let mut next = vec![false; pattern.len() + 1];
-        for at in (0..pattern.len()).filter(|at| reached[*at]) {
-            match pattern[at] {
-                b'*' if *letter != b'/' => next[at] = true,
-                b'?' if *letter != b'/' => next[at + 1] = true,
-                wanted if wanted == *letter => next[at + 1] = true,
-                _ => {}
-            }
-        }
-        past_stars(next)
-    });
-    end[pattern.len()]
 }
 
 fn repo_digests(image: &ImageView) -> Vec<String> {
@@ -304,24 +272,4 @@ async fn load(
         Ok(loaded.into_iter().map(|line| ProgressLine::text(format!("{line}\n"))).collect())
     })
     .await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches_reference;
-
-    #[test]
-    fn references_fit_patterns() {
-        let check = |pattern: &str, name: &str, fits: bool| {
-            assert_eq!(matches_reference(pattern, name), fits, "{pattern} {name}");
-        };
-        check("demo", "demo:latest", true);
-        check("demo:latest", "demo:latest", true);
-        check("de*", "demo:latest", true);
-        check("*", "demo:latest", true);
-        check("*", "a/b:1", false);
-        check("a/*", "a/b:1", true);
-        check("demo:1", "demo:latest", false);
-        check("d?mo", "demo:1", true);
-    }
 }
