@@ -37,6 +37,46 @@ pub struct RestUsage {
     pub other: u64,
 }
 
+/// One of `GET /atoll/v1/system/doctor`: what a check of the host found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The check's name.
+    pub check: String,
+    /// How much it matters.
+    pub level: Level,
+    /// What is so.
+    pub found: String,
+    /// What to do; empty where there is nothing to do.
+    pub advice: String,
+}
+
+/// How much something matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// All is well.
+    Fine,
+    /// It matters to who wants what is missing.
+    Note,
+    /// Something works less well than it could.
+    Warning,
+    /// Something does not work, or soon will not.
+    Problem,
+}
+
+impl Level {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "fine",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
 /// One line of a stream of progress, as Docker's `pull` and `load` have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -18,6 +18,18 @@ const DAEMON: &str = "atolld";
 /// A client of the daemon that the flags and the environment name. One that was named by its address is somebody's own
 /// business; ours is started when it does not answer.
 pub(crate) fn client(global: &Global) -> Result<Client> {
+    let (address, launch) = daemon(global)?;
+    Ok(Client::new(&address, launch)?)
+}
+
+/// The same, which starts none, and how ours would be started.
+pub(crate) fn idle_client(global: &Global) -> Result<(Client, Option<Launch>)> {
+    let (address, launch) = daemon(global)?;
+    Ok((Client::new(&address, None)?, launch))
+}
+
+/// Where the daemon is, and how it is started if it is ours.
+fn daemon(global: &Global) -> Result<(String, Option<Launch>)> {
     let named = global.host.clone().or_else(|| {
         if global.run.is_some() || global.root.is_some() {
             return None;
@@ -26,11 +38,11 @@ pub(crate) fn client(global: &Global) -> Result<Client> {
         from("ATOLL_HOST").or_else(|| from("DOCKER_HOST"))
     });
     if let Some(address) = named {
-        return Ok(Client::new(&address, None)?);
+        return Ok((address, None));
     }
     let run = absolute(&global.run.clone().unwrap_or_else(default_run))?;
     let launch = launch(global, &run)?;
-    Ok(Client::new(&format!("unix://{}", run.join(SOCKET).display()), Some(launch))?)
+    Ok((format!("unix://{}", run.join(SOCKET).display()), Some(launch)))
 }
 
 /// The daemon's program with the flags of this one, for what it does without a socket on this host.

@@ -53,7 +53,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    pub(crate) task: Option<offline::Task>,
+    pub(crate) task: Option<Task>,
+}
+
+/// What is done in place of serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Look at the host and print as JSON what it lacks (see `atoll system doctor`)
+    Doctor,
+    #[command(flatten)]
+    Offline(offline::Task),
 }
 
 /// Mutual TLS, in dockerd's words.

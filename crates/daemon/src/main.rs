@@ -8,6 +8,7 @@
 mod answer;
 mod audit;
 mod config;
+mod doctor;
 mod hijack;
 mod instance;
 mod listen;
@@ -32,7 +33,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use audit::Audit;
-use config::{Arguments, Config};
+use config::{Arguments, Config, Task};
 use instance::Taken;
 use metrics::Metrics;
 use rootless::Caller;
@@ -58,9 +59,14 @@ fn main() -> ExitCode {
 fn begin(arguments: &Arguments) -> Result<()> {
     let caller = Caller::current();
     let config = Config::load(arguments, caller)?;
+    let task = match &arguments.task {
+        Some(Task::Doctor) => return doctor::print(&config.settings()?),
+        Some(Task::Offline(task)) => Some(task),
+        None => None,
+    };
     init_log();
     let handed = listen::handed_over()?;
-    let _lock = match (&arguments.task, instance::lock(&config.run)?) {
+    let _lock = match (task, instance::lock(&config.run)?) {
         (_, Ok(lock)) => lock,
         (Some(_), Err(Taken)) => offline::lock(&config.run)?,
         // Two clients started one at the same time: the other one answers.
@@ -75,7 +81,7 @@ fn begin(arguments: &Arguments) -> Result<()> {
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        match &arguments.task {
+        match task {
             Some(task) => offline::run(task, &config, config.settings()?).await,
             None => run(config, handed).await,
         }

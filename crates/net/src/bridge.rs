@@ -76,24 +76,31 @@ pub fn ensure(settings: &Settings, networks: &[Network]) -> Result<Vec<String>, 
         if !nft::stands(&mut socket, &table)? {
             nft::replace(&mut socket, &table)?;
         }
-        nft::base_chains(&mut socket)
+        Ok(())
     };
-    let chains = write().map_err(failed)?;
+    write().map_err(failed)?;
+    let bridges = networks.iter().map(|network| network.bridge.as_str()).collect::<Vec<_>>().join(", ");
+    let said = |chain: &String| {
+        format!(
+            "{chain} drops forwarded packets that none of its rules accepts: workloads on a bridge cannot reach other hosts until \
+             it accepts packets from and to {bridges}"
+        )
+    };
+    Ok(foreign_drops()?.iter().map(said).collect())
+}
+
+/// Chains that drop what the host would pass on, where no rule of theirs accepts it. Ours never do that.
+///
+/// # Errors
+/// [`Error::Netlink`].
+pub fn foreign_drops() -> Result<Vec<String>, Error> {
+    let read = || nft::base_chains(&mut Socket::open(Protocol::Netfilter)?);
+    let chains = read().map_err(Error::netlink("reading the packet filter (nftables)"))?;
     let drops = chains.into_iter().filter(|chain| {
         let sees_ours = matches!(chain.family, nft::FAMILY_INET | nft::FAMILY_V4);
-        chain.drops && sees_ours && chain.hook == Hook::Forward as u32 && chain.table != table.name
+        chain.drops && sees_ours && chain.hook == Hook::Forward as u32
     });
-    Ok(drops
-        .map(|chain| {
-            format!(
-                "chain {:?} of the host's table {:?} drops forwarded packets that none of its rules accepts: workloads on a \
-                 bridge cannot reach other hosts until it accepts packets from and to {}",
-                chain.name,
-                chain.table,
-                networks.iter().map(|network| network.bridge.as_str()).collect::<Vec<_>>().join(", ")
-            )
-        })
-        .collect())
+    Ok(drops.map(|chain| format!("chain {:?} of the host's table {:?}", chain.name, chain.table)).collect())
 }
 
 fn ensure_bridge(socket: &mut Socket, network: &Network) -> Result<(), Error> {

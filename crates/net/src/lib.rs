@@ -17,7 +17,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 pub use address::{Ipv4Net, POOLS, choose_subnet, next_address};
-pub use bridge::{Attachment, attach, ensure, host_routes, remove};
+pub use bridge::{Attachment, attach, ensure, foreign_drops, host_routes, remove};
 
 /// Fewest and most characters of a root's id.
 const ROOT_ID_CHARS: std::ops::RangeInclusive<usize> = 8..=64;

@@ -88,9 +88,7 @@ pub struct Capabilities {
 /// What a host lacks for a wall.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint {
-    /// Without which nothing runs; each a sentence that says what to do.
-    pub missing: Vec<String>,
-    /// What runs less well than it could, and why; sentences too.
+    /// What runs less well than it could, and why: sentences that say what to do.
     pub warnings: Vec<String>,
     /// Whether workloads get control groups: without, nothing is limited, counted or paused.
     pub control_groups: bool,

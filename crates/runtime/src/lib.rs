@@ -23,7 +23,7 @@ pub use atoll_wall::log::Stream;
 pub use atoll_wall::message::{Attach, Event, State, Target};
 pub use atoll_wall::record::{Ended, ProcessRecord};
 
-pub use container::{ContainerDriver, first_process, live_process, sample};
+pub use container::{ContainerDriver, first_process, live_process, missing, sample};
 pub use driver::{Capabilities, Driver, ExecPlan, Fingerprint, Plan, Recovered, ResolvedMount, ResolvedSource, View};
 pub use error::{Error, ErrorKind};
 pub use events::Events;

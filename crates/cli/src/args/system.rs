@@ -75,6 +75,8 @@ pub(crate) enum SystemCommand {
     Df(DfArgs),
     /// Take away what nothing uses: containers that do not run, networks, images, the build cache
     Prune(PruneArgs),
+    /// Look at the host: what it lacks, what is left over, and what to do
+    Doctor(DoctorArgs),
     /// Carry standard input and output to the daemon, for clients that come over ssh
     #[command(after_help = "Example:\n  DOCKER_HOST=ssh://user@host docker ps   runs this at the far end, as docker")]
     DialStdio,
@@ -141,6 +143,26 @@ pub(crate) struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     pub(crate) force: bool,
+}
+
+/// Flags of `system doctor`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+It asks the daemon. Where none answers it looks by itself, and starts none; what is left over only a daemon knows.
+
+Exit codes:
+  0     all is well, but perhaps for notes: things that matter to who wants what is missing
+  1     there are warnings: something works less well than it could
+  2     there are problems: something does not work, or soon will not
+  125   nothing could be looked at
+
+Examples:
+  atoll system doctor
+  atoll system doctor --json | jq '.[] | select(.level == \"problem\")'")]
+pub(crate) struct DoctorArgs {
+    /// As a list of objects
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Flags of `events`.

@@ -4,6 +4,7 @@ mod archives;
 mod containers;
 mod copy;
 mod disk;
+mod doctor;
 mod exec;
 mod images;
 mod lists;
@@ -31,6 +32,8 @@ pub(crate) type Daemon = Arc<Client>;
 pub(crate) fn failure_code(command: &Command) -> u8 {
     let verb = match command {
         Command::Container(verb) | Command::ContainerNoun(ContainerCommand::Verb(verb)) => verb,
+        // Its own codes say what it found.
+        Command::SystemNoun(SystemCommand::Doctor(_)) => return FAILED,
         _ => return ERROR,
     };
     match verb {
@@ -71,6 +74,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
             SystemCommand::Df(args) => disk::usage(daemon()?, args).await,
             SystemCommand::Prune(args) => disk::prune(daemon()?, args).await,
             SystemCommand::Reset(args) => reset::reset(&cli.global, &args),
+            SystemCommand::Doctor(args) => doctor::examine(&cli.global, args).await,
             SystemCommand::DialStdio => system::dial_stdio(daemon()?).await,
         },
         Command::Version(args) => system::version(daemon()?, args).await,

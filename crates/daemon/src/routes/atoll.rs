@@ -1,16 +1,21 @@
 //! `/atoll/v1`: what the Docker API has no word for.
 
-use atoll_api::atoll::{Aux, BootstrapRequest, ProgressLine};
-use axum::Router;
+use atoll_api::atoll::{Aux, BootstrapRequest, Finding, ProgressLine};
 use axum::extract::{Request, State as Held};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 
 use super::{State, progress};
 use crate::answer::{Answer, Refusal, body};
+use crate::doctor;
 
 pub(super) fn routes() -> Router<State> {
-    Router::new().route("/atoll/v1/images/bootstrap", post(bootstrap))
+    Router::new().route("/atoll/v1/images/bootstrap", post(bootstrap)).route("/atoll/v1/system/doctor", get(doctor))
+}
+
+async fn doctor(Held(state): Held<State>) -> Answer<Json<Vec<Finding>>> {
+    Ok(Json(doctor::examine(&state.engine).await?))
 }
 
 async fn bootstrap(Held(state): Held<State>, request: Request) -> Answer<Response> {

@@ -45,8 +45,8 @@ fn protected() -> bool {
     text.trim().parse::<i32>().is_ok_and(|adjustment| adjustment < 0)
 }
 
-/// What this host lacks, and what it has.
-pub(super) fn fingerprint(shim: &Path, cgroup_parent: &str) -> Fingerprint {
+/// What this host has.
+pub(super) fn fingerprint(cgroup_parent: &str) -> Fingerprint {
     let control_groups = has_control_groups(cgroup_parent);
     let mut warnings = Vec::new();
     if userns::groups() == 1 {
@@ -64,7 +64,7 @@ pub(super) fn fingerprint(shim: &Path, cgroup_parent: &str) -> Fingerprint {
         );
     }
     let limits = Layout::read().as_ref().map(Support::read).unwrap_or_default();
-    Fingerprint { missing: missing(shim), warnings, control_groups, limits }
+    Fingerprint { warnings, control_groups, limits }
 }
 
 /// Whether workloads get control groups: always root's, and those of an ordinary user that are delegated.
@@ -76,14 +76,15 @@ fn has_control_groups(parent: &str) -> bool {
     Cgroup::at(&layout, parent, "").is_ok_and(|group| group.try_create(&layout).unwrap_or(false))
 }
 
-fn missing(shim: &Path) -> Vec<String> {
+/// What this host lacks without which no container runs; each a sentence that says what to do.
+#[must_use]
+pub fn missing(shim: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     let mut need = |there: bool, sentence: String| {
         if !there {
             missing.push(sentence);
         }
     };
-    need(rustix::process::geteuid().is_root(), "the daemon is not root: start it as root".to_owned());
     need(shim.is_file(), format!("{} is not there: install it beside the daemon", shim.display()));
     need(
         kernel().is_none_or(|version| version >= FLOOR),

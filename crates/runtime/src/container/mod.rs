@@ -15,6 +15,7 @@ mod sample;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+pub use host::missing;
 pub use recover::{first_process, live_process};
 pub use sample::sample;
 
@@ -51,7 +52,7 @@ impl Driver for ContainerDriver {
     }
 
     fn fingerprint(&self) -> Fingerprint {
-        host::fingerprint(&self.shim, &self.cgroup_parent)
+        host::fingerprint(&self.cgroup_parent)
     }
 
     async fn create(&self, plan: Plan) -> Result<Handle, Error> {
