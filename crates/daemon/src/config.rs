@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use atoll_engine::{LogSettings, Registries, Settings, Watermark};
 use atoll_model::Log;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use serde::Deserialize;
 
 use self::disk::DiskFile;
