@@ -47,7 +47,7 @@ fn all_is_named() {
     std::fs::remove_dir_all(folder).expect("it is there");
 
     assert!(killed.success() && output.status.code() == Some(1), "{said}");
-    let has = |trace: &str| assert!(said.contains(&format!("left over: {trace}")), "{trace}: {said}");
+    let has = |trace: &str| assert!(said.contains(&format!(": {trace}")), "{trace}: {said}");
     processes.iter().for_each(|pid| has(&format!("process {pid} (sleep, started at ")));
     has(&format!("file {folder}/forgotten\n"));
     if root {

@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use atoll_testkit::TempHost;
 use support::stock::{host, ok, run};
@@ -67,6 +68,20 @@ fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a process")).expect("not 0");
     // One that has ended is what was wanted.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// Removes a workload's control groups, as soon as what was killed has left them.
+fn remove_groups(id: &str) {
+    let name = format!("*/{id}*");
+    let find = |action: &[&str]| {
+        let mut find = Command::new("find");
+        find.args(["/sys/fs/cgroup", "-depth", "-type", "d", "-path", &name]).args(action);
+        find.output().expect("find is there").stdout
+    };
+    until("the groups are gone", || {
+        find(&["-exec", "rmdir", "{}", ";"]);
+        find(&[]).is_empty()
+    });
 }
 
 #[test]
@@ -268,12 +283,13 @@ fn after_a_reboot_what_should_run_runs() {
         ok(&host, &["stop", "-t", "0", &stopped]);
     }
     ok(&host, &["create", "--name", "never", "--restart", "always", IMAGE, "true"]);
-    let there: Vec<_> = names.iter().map(|name| processes(&host, name)).collect();
+    let there: Vec<_> = names.iter().map(|name| (processes(&host, name), look(&host, name, "{{.Id}}"))).collect();
     host.kill_daemon().expect("it ran");
-    // What a reboot takes: all processes, and the run folder.
-    for process in there {
+    // What a reboot takes: all processes with their groups, and the run folder.
+    for (process, id) in there {
         kill(process["shim"]);
         kill(process["init"]);
+        remove_groups(&id);
     }
     std::fs::remove_dir_all(host.run()).expect("it goes");
     std::fs::create_dir(host.run()).expect("as systemd does");

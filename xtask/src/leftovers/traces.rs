@@ -44,6 +44,13 @@ impl fmt::Display for Trace {
     }
 }
 
+impl Trace {
+    /// Whether nothing but its name tells that it is ours.
+    pub(super) fn is_only_called_so(&self) -> bool {
+        !matches!(self.kind, "mount" | "process" | "block device" | "file")
+    }
+}
+
 /// All there is of ours now.
 pub(super) fn look(marks: &Marks) -> Result<BTreeSet<Trace>> {
     let mut found = BTreeSet::new();
@@ -70,6 +77,16 @@ impl Marks {
         text.windows(name.len()).any(|window| window == name)
     }
 
+    /// Whether the process in this folder of /proc is the command's; `own` are our mounts.
+    fn has_process(&self, folder: &Path, own: &str) -> bool {
+        let program = fs::read_link(folder.join("exe")).unwrap_or_default();
+        let words = ["environ", "cmdline"].map(|file| fs::read(folder.join(file)).unwrap_or_default());
+        let mounts = fs::read_to_string(folder.join("mountinfo")).unwrap_or_default();
+        program.starts_with(&self.programs)
+            || words.iter().any(|words| self.know(words))
+            || mounts != own && !self.mounts(&mounts).is_empty()
+    }
+
     /// The mounts of ours that mountinfo (proc_pid_mountinfo(5)) lists: by their place, source or options.
     fn mounts(&self, mountinfo: &str) -> Vec<String> {
         let ours = |line: &&str| {
@@ -85,21 +102,28 @@ fn is_ours_below(folder: &str, path: &str) -> bool {
     path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| rest.starts_with(PREFIX))
 }
 
-/// Processes that run a program of ours, were started with the temporary folder in their environment or arguments, or have it
-/// among their mounts.
+/// The command's processes: they run a program of this repository's, were started with the temporary folder in their environment
+/// or arguments, or have it among their mounts.
 fn processes(marks: &Marks) -> Result<Vec<String>> {
     let own = fs::read_to_string("/proc/self/mountinfo")?;
-    let is_ours = |folder: &Path| {
-        let program = fs::read_link(folder.join("exe")).unwrap_or_default();
-        let words = ["environ", "cmdline"].map(|file| fs::read(folder.join(file)).unwrap_or_default());
-        let mounts = fs::read_to_string(folder.join("mountinfo")).unwrap_or_default();
-        program.starts_with(&marks.programs)
-            || words.iter().any(|words| marks.know(words))
-            || mounts != own && !marks.mounts(&mounts).is_empty()
-    };
-    let folders = fs::read_dir("/proc")?.flatten().map(|entry| entry.path());
+    let ours = process_folders()?.into_iter().filter(|folder| marks.has_process(folder, &own));
     // What ends meanwhile cannot be described any more.
-    Ok(folders.filter(|folder| is_ours(folder)).filter_map(|folder| describe(&folder)).collect())
+    Ok(ours.filter_map(|folder| describe(&folder)).collect())
+}
+
+/// Whether programs with our names run here that are not the command's.
+pub(super) fn others_work(marks: &Marks) -> Result<bool> {
+    let own = fs::read_to_string("/proc/self/mountinfo")?;
+    let called_so = |folder: &Path| fs::read(folder.join("comm")).is_ok_and(|name| name.starts_with(PREFIX.as_bytes()));
+    Ok(process_folders()?.iter().any(|folder| called_so(folder) && !marks.has_process(folder, &own)))
+}
+
+fn process_folders() -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    Ok(entries
+        .filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit())
+        .map(|entry| entry.path())
+        .collect())
 }
 
 /// A process by its number, the time of its start and its arguments; `None` for what is none.
