@@ -61,6 +61,12 @@ fn of_live_workloads(run: &Path) -> Result<Option<OwnedFd>> {
     Ok(None)
 }
 
+/// Whether the daemon of this user has more than one id to give, or will have when it is started.
+pub(crate) fn has_subordinate_ids() -> bool {
+    let caller = Caller::current();
+    if caller.is_root() { userns::groups() > 1 } else { subordinate(caller).is_some() }
+}
+
 /// Ranges of ids: first and length.
 type Ranges = Vec<(u32, u32)>;
 

@@ -97,6 +97,20 @@ fn what_no_record_knows_is_found_with_what_to_do() {
 }
 
 #[test]
+fn an_ordinary_user_is_told_what_it_lacks() {
+    if !atoll_testkit::require_root() {
+        return;
+    }
+    for (subordinate, worst) in [(true, "fine"), (false, "warning")] {
+        let user = atoll_testkit::TestUser::new(subordinate).expect("a user can be made");
+        let findings = examine(user.command(atoll_testkit::program("atoll")));
+        let found = of(&findings, "user namespaces");
+        assert_eq!(found[0]["level"], worst, "{found:?}");
+        assert_eq!(of(&findings, "network")[0]["level"], "fine", "pasta is there: {findings:?}");
+    }
+}
+
+#[test]
 fn people_read_it_too() {
     let Some(host) = empty_host() else { return };
     let output = host.atoll(&["system", "doctor"]);

@@ -10,8 +10,10 @@ use atoll_model::Timestamp;
 use atoll_sys::netlink::message::Batch;
 use atoll_sys::netlink::route::{self, Veth};
 use atoll_sys::netlink::{Protocol, Socket};
-use atoll_sys::{netns, userns};
+use atoll_sys::netns;
 use rustix::process::{Resource, getrlimit};
+
+use crate::rootless::has_subordinate_ids;
 
 /// Programs that parts of Atoll use.
 const PROGRAMS: [&str; 5] = ["criu", "newgidmap", "newuidmap", "pasta", "slirp4netns"];
@@ -190,7 +192,7 @@ impl Users {
         // Debian's kernels had a switch of their own, newer Ubuntus have another.
         let unprivileged = number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
             && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != Some(1);
-        let subordinate = !rootless || userns::groups() > 1;
+        let subordinate = !rootless || has_subordinate_ids();
         Self { namespaces: number("/proc/sys/user/max_user_namespaces"), unprivileged, subordinate }
     }
 }

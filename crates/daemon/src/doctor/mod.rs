@@ -10,19 +10,33 @@ use std::io::Write;
 
 use anyhow::Result;
 use atoll_api::atoll::{Finding, Level};
+use atoll_api::docker::size;
 use atoll_engine::{Engine, Leftover, Settings, live_processes};
 
 use checks::{CHECKS, Verdict};
 use host::Host;
+
+/// Bytes of unfinished transfers below which nobody wants to hear of them.
+const TRANSFERS_MIN: u64 = 1 << 20;
 
 /// What an open engine finds.
 pub(crate) async fn examine(engine: &Engine) -> Result<Vec<Finding>, atoll_engine::Error> {
     let settings = engine.settings().clone();
     let read = tokio::task::spawn_blocking(move || of_host(&Host::read(&settings)));
     let leftovers = engine.leftovers().await?;
+    let transfers = engine.rest_usage().await?.transfers;
     let mut findings = read.await.unwrap_or_default();
     findings.push(Verdict::fine("the daemon answers").of("daemon"));
-    findings.extend(engine.warnings().into_iter().map(|warning| Verdict::warning(warning, "").of("daemon")));
+    if !engine.has_control_groups() {
+        let found = "none are delegated to this user: its containers run without limits and cannot be paused";
+        let advice = "start the daemon as a service of the user's systemd, on a host with control groups of version 2";
+        findings.push(Verdict::warning(found, advice).of("control groups"));
+    }
+    if transfers > TRANSFERS_MIN {
+        let found = format!("{} of transfers are on their way, or broke off", size(transfers));
+        let advice = "pull the same again, which goes on from there; what nobody comes back for goes after a day";
+        findings.push(Verdict::note(found, advice).of("leftovers"));
+    }
     findings.extend(of_leftovers(leftovers));
     Ok(findings)
 }
