@@ -1,7 +1,8 @@
 //! Measuring folder trees as `du -s -B1` does: the blocks of everything in them and of themselves, hard links once.
 //!
 //! Blocks, not lengths: that is what a disk has less. A sparse file counts for what it takes, a folder for its list of names.
-//! The walk is by descriptor and follows no link, whatever a workload puts in its way; what goes away meanwhile is not counted.
+//! The walk is by descriptor and follows no link, whatever a workload puts in its way; what goes away meanwhile, or cannot be
+//! looked at, is not counted.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -25,7 +26,7 @@ const BLOCK: u64 = 512;
 /// What `path` and everything in it take on the disk, in bytes; nothing there takes nothing.
 ///
 /// # Errors
-/// A folder cannot be read.
+/// It cannot be read itself.
 pub fn disk_bytes(path: &Path) -> Result<u64> {
     disk_bytes_without(path, &HashSet::new())
 }
@@ -33,7 +34,7 @@ pub fn disk_bytes(path: &Path) -> Result<u64> {
 /// The same without the folders `left_out`, which are named as they lie below `path`.
 ///
 /// # Errors
-/// A folder cannot be read.
+/// It cannot be read itself.
 pub fn disk_bytes_without(path: &Path, left_out: &HashSet<PathBuf>) -> Result<u64> {
     match rustix::fs::open(path, FOLDER, Mode::empty()) {
         Ok(top) => walk(top, left_out).map_err(Error::io("measure", path)),
@@ -64,22 +65,19 @@ fn walk(top: OwnedFd, left_out: &HashSet<PathBuf>) -> Result<u64, Errno> {
     let mut seen = HashSet::new();
     let mut queue = vec![Place { base: Rc::new(top), held: 0, path: Vec::new() }];
     while let Some(mut place) = queue.pop() {
-        let Some(folder) = open(&place)? else { continue };
-        let names = Dir::read_from(&folder)?;
+        let Some(folder) = open(&place) else { continue };
+        let Ok(names) = Dir::read_from(&folder) else { continue };
         let folder = Rc::new(folder);
         if place.path.len() > PATH_MAX && place.held < HELD_MAX {
             place = Place { base: Rc::clone(&folder), held: place.held + 1, path: Vec::new() };
         }
-        for entry in names {
-            let entry = entry?;
+        // The list of a folder that is removed meanwhile ends with an error.
+        for entry in names.map_while(Result::ok) {
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let stat = match rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => continue,
-                other => other?,
-            };
+            let Ok(stat) = rustix::fs::statat(&*folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             let inner =
                 Place { base: Rc::clone(&place.base), held: place.held, path: join(&place.path, name.to_bytes()) };
@@ -97,14 +95,11 @@ fn walk(top: OwnedFd, left_out: &HashSet<PathBuf>) -> Result<u64, Errno> {
     Ok(total)
 }
 
-/// Opens a folder; none where it has gone, became something else, or is deeper than is counted.
-fn open(place: &Place) -> Result<Option<OwnedFd>, Errno> {
+/// Opens a folder; none where it has gone, became something else, is deeper than is counted, or cannot be read: a server's that
+/// somebody mounted in a volume and that does not answer.
+fn open(place: &Place) -> Option<OwnedFd> {
     let path: &[u8] = if place.path.is_empty() { b"." } else { &place.path };
-    match rustix::fs::openat2(&*place.base, path, FOLDER, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        Ok(folder) => Ok(Some(folder)),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG | Errno::MFILE) => Ok(None),
-        Err(error) => Err(error),
-    }
+    rustix::fs::openat2(&*place.base, path, FOLDER, Mode::empty(), ResolveFlags::NO_SYMLINKS).ok()
 }
 
 fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
