@@ -81,7 +81,7 @@ const SCRIPT: &str = r#"
 set -e
 mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /var/lib/dpkg/triggers
 touch /var/lib/dpkg/status /var/lib/dpkg/available /var/log/dpkg.log
-dpkg() { command dpkg --force-bad-path --force-depends "$@" || { echo "dpkg $* failed"; exit 1; }; }
+dpkg() { /usr/bin/dpkg --force-bad-path --force-depends "$@" || { echo "dpkg $* failed"; exit 1; }; }
 say() { echo "$1: $(eval "$2" 2>&1 | tr '\n' ' ')"; }
 pids() { atoll inspect -f '{{.State.Pid}}' always plain; }
 
