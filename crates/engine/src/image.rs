@@ -87,6 +87,21 @@ impl Engine {
         .await
     }
 
+    /// What workloads were made from, as they name it and as it is, where that name stands for another image by now or for none.
+    pub async fn moved_names(&self) -> HashSet<(String, String)> {
+        let used = self.entries().into_iter().map(|entry| {
+            let image = entry.workload().image.clone();
+            (image.name, image.id.to_string())
+        });
+        let mut used: HashSet<_> = used.collect();
+        let engine = self.clone();
+        host::blocking(move || {
+            used.retain(|(name, id)| !engine.find_image(name).is_ok_and(|now| now.id.to_string() == *id));
+            used
+        })
+        .await
+    }
+
     pub(crate) fn read_images(&self) -> Result<Vec<ImageView>, Error> {
         let mut links: BTreeMap<Digest, Vec<(String, Descriptor)>> = BTreeMap::new();
         for (name, target) in self.shared.store.links()? {
@@ -236,7 +251,7 @@ impl Engine {
         let links: Vec<String> = self.links_to(&found.id)?.into_iter().map(|(link, _)| link).collect();
         let by_name = Reference::parse(name).ok().map(|reference| reference.to_string());
         let named = by_name.filter(|by_name| links.contains(by_name));
-        let going = match &named {
+        let mut going = match &named {
             Some(named) => with_digests(named, &links),
             None if links.len() > 1 && !force => {
                 return Err(Error::InUse(format!(
@@ -249,6 +264,7 @@ impl Engine {
         let mut last = going.len() == links.len();
         if last && self.is_kept(name, &found, force, named.is_some())? {
             self.shared.store.link(&found.manifest.digest.to_string(), &found.manifest)?;
+            going.retain(|link| !is_stand_in(link));
             last = false;
         }
         let mut removals = Vec::new();
@@ -400,7 +416,16 @@ fn with_digests(named: &str, links: &[String]) -> Vec<String> {
     if others().filter(of_repository).all(|link| is_pinned(&link)) {
         going.extend(others().filter(of_repository).cloned());
     }
+    // A change of names that was cut short may have left one that stands in for none.
+    if links.iter().all(|link| is_stand_in(link) || going.contains(link)) {
+        going = links.to_vec();
+    }
     going
+}
+
+/// Whether a link is what an image has in place of a name.
+fn is_stand_in(link: &str) -> bool {
+    link.parse::<Digest>().is_ok()
 }
 
 fn load_event(step: atoll_store::Progress) -> ProgressEvent {

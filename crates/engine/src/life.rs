@@ -140,7 +140,10 @@ impl Engine {
             }
             return;
         }
-        let last = LastRun { failure: Some(code), ..LastRun::going_on(at) };
+        let last = match entry.phase() {
+            Phase::Exited { started, exit } => LastRun { exit: Some(exit), ..LastRun::going_on(started) },
+            _ => LastRun { failure: Some(code), ..LastRun::going_on(at) },
+        };
         self.note_end(entry, last).await;
         self.clear_run_folder(&entry.id);
     }
@@ -301,11 +304,22 @@ impl Engine {
 
     /// Sends SIGKILL to everything in a workload and waits for its end.
     pub(crate) async fn kill_hard(&self, entry: &Arc<Entry>, handle: &Handle) -> Result<(), Error> {
+        self.send_kill(entry, handle).await?;
+        self.killed(entry).await
+    }
+
+    /// Sends SIGKILL to everything in a workload, which is not to run again.
+    pub(crate) async fn send_kill(&self, entry: &Arc<Entry>, handle: &Handle) -> Result<(), Error> {
         self.stay_down(entry, handle).await?;
         if entry.phase().is_live() {
             self.say(entry, "kill", &[("signal", SIGKILL.to_string())]);
             ignore_ended(handle.signal(Target::All, SIGKILL).await)?;
         }
+        Ok(())
+    }
+
+    /// Waits for the end of a workload that was sent SIGKILL; the caller holds it, so that nobody starts it anew.
+    pub(crate) async fn killed(&self, entry: &Arc<Entry>) -> Result<(), Error> {
         match tokio::time::timeout(KILL_GRACE, entry.over()).await {
             Ok(()) => Ok(()),
             Err(_) => Err(Error::InUse(format!(

@@ -100,8 +100,9 @@ impl Engine {
                 });
                 self.ended_unseen(&entry, ended.exit, ended.resting).await;
             }
-            Recovered::Lost => {
+            Recovered::Lost { restarts, asked } => {
                 entry.standing.send_modify(|standing| {
+                    (standing.restarts, standing.asked) = (restarts, asked);
                     standing.phase =
                         Phase::Running { pid: 0, started: last.map_or_else(host::now, |last| last.started) };
                 });

@@ -19,26 +19,34 @@ impl Engine {
     /// When it runs and is not to be forced.
     pub async fn remove(&self, name: &str, force: bool, volumes: bool) -> Result<(), Error> {
         let entry = self.find(name)?;
-        if force && entry.phase().is_up() {
-            match entry.handle() {
-                Some(handle) => self.kill_hard(&entry, &handle).await?,
-                // It is ending by itself.
-                None => entry.over().await,
-            }
-        }
+        // At first without waiting for whatever else changes it: a stop may be waiting for the end.
+        let run = entry.standing.borrow().exits;
+        let sent = force && self.kill_if_up(&entry).await?;
         let _operation = entry.operation.lock().await;
-        if force
-            && entry.phase().is_up()
-            && let Some(handle) = entry.handle()
-        {
-            // It was being started while this call came.
-            self.kill_hard(&entry, &handle).await?;
+        if force && entry.phase().is_up() {
+            let same = entry.standing.borrow().exits == run;
+            if !(sent && same) {
+                // It was started, or started anew, while this call waited.
+                self.kill_if_up(&entry).await?;
+            }
+            self.killed(&entry).await?;
         }
         if entry.standing.borrow().removed {
             // It removed itself while this call waited: what was wanted.
             return if force { Ok(()) } else { Err(Error::no_workload(name)) };
         }
         self.remove_held(&entry, volumes).await
+    }
+
+    /// Sends SIGKILL to a workload that runs, unless it is ending by itself; whether it was sent.
+    async fn kill_if_up(&self, entry: &Arc<Entry>) -> Result<bool, Error> {
+        match entry.handle() {
+            Some(handle) if entry.phase().is_up() => {
+                self.send_kill(entry, &handle).await?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     pub(crate) async fn remove_held(&self, entry: &Arc<Entry>, volumes: bool) -> Result<(), Error> {

@@ -63,12 +63,15 @@ impl Engine {
         let id = workload.id.clone();
         let warnings = self.unkept(&mut workload)?;
         let entry = Arc::new(Entry::new(workload, Phase::CREATED));
+        // Whoever finds it before all of it is there waits.
+        let _operation = entry.operation.lock().await;
         self.register_using(&entry, image).await?;
         let engine = self.clone();
         let entry_there = Arc::clone(&entry);
         let result = host::blocking(move || engine.define_durably(&entry_there)).await;
         if let Err(error) = result {
             self.unregister(&entry);
+            entry.standing.send_modify(|standing| standing.removed = true);
             return Err(error);
         }
         tracing::debug!(id = %id.short(), image = %image.id, "created");

@@ -186,7 +186,12 @@ pub enum Recovered {
     /// It ended, and its supervisor wrote down how.
     Ended(Ended),
     /// Its supervisor died without a word; what was left of it has been killed. Docker reports such an exit as 137.
-    Lost,
+    Lost {
+        /// Restarts until then.
+        restarts: u32,
+        /// Whether somebody wanted its end.
+        asked: bool,
+    },
     /// It was never let go: there is nothing to find.
     NotStarted,
 }

@@ -247,6 +247,15 @@ fn write_record(run: &Path, created: &Created) -> std::io::Result<()> {
         shim: process(own)?,
         init: process(created.pid)?,
         cgroup: created.cgroup.to_string(),
+        restarts: 0,
+        asked: false,
     };
     crate::logfile::replace(&run.join(record::SHIM), &serde_json::to_vec(&record)?)
+}
+
+/// Notes in the record what a daemon is to know that finds no supervisor any more.
+pub(crate) fn note_life(run: &Path, restarts: u32, asked: bool) -> std::io::Result<()> {
+    let path = run.join(record::SHIM);
+    let record: record::Shim = serde_json::from_slice(&std::fs::read(&path)?)?;
+    crate::logfile::replace(&path, &serde_json::to_vec(&record::Shim { restarts, asked, ..record })?)
 }

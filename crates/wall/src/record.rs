@@ -25,6 +25,12 @@ pub struct Shim {
     pub init: ProcessRecord,
     /// The workload's cgroups: a path below the mount of each hierarchy.
     pub cgroup: String,
+    /// Restarts so far.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Whether somebody wants its end.
+    #[serde(default)]
+    pub asked: bool,
 }
 
 /// A process that cannot be mistaken for a later one of the same number.

@@ -73,11 +73,25 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let all = is_true(query.all.as_deref()) || limit.is_some() || !filters.get("status").is_empty();
     let views = state.engine.list();
-    let chosen = choose(&views, &filters)?;
+    let chosen = choose(&views, &filters, &ancestors(&state, &filters).await)?;
     let shown = chosen.into_iter().filter(|view| all || view.phase.is_up()).take(limit.unwrap_or(usize::MAX));
     let now = SystemTime::now().into();
     let sizes = if is_true(query.size.as_deref()) { sizes(&state).await? } else { BTreeMap::new() };
-    Ok(Json(shown.map(|view| summary(&state, view, &sizes, now)).collect()))
+    let mut lines: Vec<_> = shown.map(|view| summary(&state, view, &sizes, now)).collect();
+    let moved = state.engine.moved_names().await;
+    for line in lines.iter_mut().filter(|line| moved.contains(&(line.image.clone(), line.image_id.clone()))) {
+        line.image.clone_from(&line.image_id);
+    }
+    Ok(Json(lines))
+}
+
+/// The images that the filter `ancestor` names; one that is not there is nobody's.
+async fn ancestors(state: &State, filters: &Filters) -> Vec<String> {
+    let mut ids = Vec::new();
+    for name in filters.get("ancestor") {
+        ids.extend(state.engine.image(name).await.map(|image| image.id.to_string()));
+    }
+    ids
 }
 
 /// A line of the list.
@@ -87,7 +101,7 @@ pub(super) fn summary(state: &State, view: &WorkloadView, sizes: &Sizes, now: Ti
 }
 
 /// The workloads that all filters let through, in the same order: newest first.
-fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a WorkloadView>> {
+fn choose<'a>(views: &'a [WorkloadView], filters: &Filters, ancestors: &[String]) -> Answer<Vec<&'a WorkloadView>> {
     docker::check_pattern(filters, "name")?;
     if let Some(unknown) = filters.get("health").iter().find(|wanted| !HEALTH.contains(&wanted.as_str())) {
         return Err(Refusal::bad(format!("Unrecognised filter value for health: {unknown}")));
@@ -113,7 +127,7 @@ fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a Wo
             && filters.any("id", |id| workload.id.as_str().starts_with(id))
             && filters.any("exited", |code| exit.as_deref() == Some(code))
             && filters.any("isolation", |wanted| wanted == "container" || wanted == "default")
-            && filters.any("ancestor", |image| is_from(view, image))
+            && (filters.get("ancestor").is_empty() || ancestors.contains(&workload.image.id.to_string()))
             && filters.any("network", |network| docker::network_mode(&workload.host.network) == network)
             && filters.any("volume", |volume| workload.mounts.iter().any(|mount| has_mount(mount, volume)))
             && filters.pattern("name", &workload.name)
@@ -125,14 +139,6 @@ fn choose<'a>(views: &'a [WorkloadView], filters: &Filters) -> Answer<Vec<&'a Wo
 /// As the filter `health` names it.
 fn health(view: &WorkloadView) -> &'static str {
     view.health.as_ref().map_or("none", |health| health.status.name())
-}
-
-fn is_from(view: &WorkloadView, image: &str) -> bool {
-    let reference = &view.workload.image;
-    let hex = image.strip_prefix("sha256:").unwrap_or(image);
-    reference.name == image
-        || reference.name.split(':').next() == Some(image)
-        || (atoll_oci::reference::is_image_id(hex) && reference.id.hex().starts_with(hex))
 }
 
 fn has_mount(mount: &atoll_model::Mount, wanted: &str) -> bool {

@@ -49,7 +49,7 @@ pub(super) async fn recover(run: &Path) -> Result<Recovered, Error> {
             None => return Ok(Recovered::NotStarted),
             Some(shim) if !alive => {
                 bury(&shim).await?;
-                return Ok(Recovered::Lost);
+                return Ok(Recovered::Lost { restarts: shim.restarts, asked: shim.asked });
             }
             // It is between its socket and its end.
             Some(_) => tokio::time::sleep(PAUSE).await,

@@ -94,6 +94,8 @@ struct Run {
     /// The same by a clock that is never set.
     since: Instant,
     paused: bool,
+    /// Whether everything in it was sent SIGKILL: frozen now, it would not die.
+    killed: bool,
     checks: Option<Checks>,
 }
 
@@ -141,6 +143,7 @@ impl Monitor {
                 started: state.started,
                 since: Instant::now(),
                 paused: false,
+                killed: false,
                 checks: state.health.map(|(plan, health)| Checks::new(plan, health)),
             },
             sessions: vec![init],

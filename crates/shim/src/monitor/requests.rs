@@ -161,9 +161,11 @@ impl Monitor {
 
     /// What ends is not started again, and what has ended stays so.
     fn stay_down(&mut self) -> Result<Reply, Failure> {
-        self.life.asked = true;
+        let first = !std::mem::replace(&mut self.life.asked, true);
         if let Stage::Resting { exit, .. } = self.stage {
             self.end(exit, String::new()).map_err(|error| internal(&*error))?;
+        } else if first {
+            self.note_life();
         }
         Ok(Reply::Done)
     }
@@ -176,6 +178,9 @@ impl Monitor {
             Ok(()) => {
                 self.current.started = now();
                 self.current.since = Instant::now();
+                if self.life.history.restarts > 0 {
+                    self.note_life();
+                }
                 self.begin_checks();
                 Ok(Reply::Started { at: self.current.started })
             }
@@ -218,7 +223,7 @@ impl Monitor {
         self.sessions.iter().find(|session| session.whose == whose).ok_or_else(|| not_now("there is no such session"))
     }
 
-    fn signal(&self, target: &Target, signal: i32) -> Result<Reply, Failure> {
+    fn signal(&mut self, target: &Target, signal: i32) -> Result<Reply, Failure> {
         self.check_live()?;
         let sent = match target {
             Target::All if signal == SIGKILL => self.kill_all(),
@@ -237,7 +242,8 @@ impl Monitor {
     }
 
     /// Ends everything in the workload.
-    pub(super) fn kill_all(&self) -> Result<(), Failure> {
+    pub(super) fn kill_all(&mut self) -> Result<(), Failure> {
+        self.current.killed = true;
         if self.cgroup.is_none() {
             // The end of its first process ends all of its pid namespace.
             return atoll_sys::pidfd::kill(&self.sessions[0].pidfd, SIGKILL).map_err(|error| internal(&error));
@@ -272,6 +278,9 @@ impl Monitor {
     fn freeze(&mut self, frozen: bool) -> Result<Reply, Failure> {
         if !matches!(self.stage, Stage::Running) {
             return Err(not_now("the workload does not run"));
+        }
+        if frozen && self.current.killed {
+            return Err(not_now("the workload is about to end"));
         }
         if self.current.paused == frozen {
             return Err(not_now(if frozen { "the workload is paused" } else { "the workload is not paused" }));

@@ -15,7 +15,7 @@ use super::session::Whose;
 use super::{Monitor, Stage, now};
 use crate::failure::{internal, of_start};
 use crate::handover::{self, Fds, State};
-use crate::launch::{Made, kept, let_network_go, make};
+use crate::launch::{Made, kept, let_network_go, make, note_life};
 use crate::logfile;
 
 impl Monitor {
@@ -33,7 +33,7 @@ impl Monitor {
 
     fn rest(&mut self, exit: Exit, after: Duration, history: History) -> Result<()> {
         self.life.history = history;
-        self.current.paused = false;
+        (self.current.paused, self.current.killed) = (false, false);
         self.record(exit, true)?;
         self.stage = Stage::Resting { exit, due: Instant::now() + after };
         let until = Timestamp(now().0.saturating_add(i64::try_from(after.as_nanos()).unwrap_or(i64::MAX)));
@@ -63,6 +63,13 @@ impl Monitor {
         logfile::replace(&self.run.join(record::ENDED), &serde_json::to_vec(&ended)?).context("recording the exit")
     }
 
+    /// Notes what follows from its end, should this supervisor be lost.
+    pub(super) fn note_life(&self) {
+        if let Err(error) = note_life(&self.run, self.life.history.restarts, self.life.asked) {
+            crate::complain(&anyhow::Error::from(error).context("noting restarts"));
+        }
+    }
+
     /// Whether the next run is due.
     pub(super) fn is_due(&self) -> bool {
         matches!(self.stage, Stage::Resting { due, .. } if due <= Instant::now())
@@ -80,6 +87,7 @@ impl Monitor {
             }
         };
         self.current.started = now();
+        self.note_life();
         self.tell(&Event::Restarted { pid: made.pid, at: self.current.started });
         let state = self.into_state(made);
         // All that making it took goes with this image of the program; one that cannot be had is done without.
