@@ -87,12 +87,16 @@ pub(crate) const BAD: [Bad; 12] = [
 const PRELUDE: &str = "n=$(($(cat /n 2>/dev/null || echo 0) + 1)); echo $n > /n; [ -d /data ] && echo $n >> /data/runs; \
     trap 'exit 5' USR1; trap 'echo hup' HUP; ";
 
+/// The program that every image has and that takes itself away.
+pub(crate) const ONCE: &str =
+    "#!/bin/sh\n[ -d /data ] && echo 1 >> /data/runs\necho err 1 >&2\necho run 1\nrm /once\nexit 7\n";
+
 fn script(program: Program) -> String {
     let rest = match program {
         Program::Ends(code) => return format!("{PRELUDE} echo err $n >&2; echo run $n; exit {code}"),
         Program::Waits => "trap 'exit 3' TERM",
         Program::Deaf => "trap '' TERM",
-        Program::Missing => "",
+        Program::Once | Program::Missing => "",
     };
     format!("{PRELUDE}{rest}; echo err $n >&2; echo run $n; while :; do sleep 1000 & wait $!; done")
 }
@@ -112,6 +116,7 @@ impl Spec {
     fn json(&self) -> serde_json::Value {
         let command = match self.program {
             Program::Missing => vec!["/nowhere".to_owned()],
+            Program::Once => vec!["/once".to_owned()],
             program => vec!["sh".to_owned(), "-c".to_owned(), script(program)],
         };
         json!({

@@ -46,6 +46,10 @@ impl World {
             );
             let errors: String = (1..=container.runs).map(|run| format!("err {run};")).collect();
             facts.insert(format!("log {name}"), format!("{} | {errors}", lines(container.log.iter())));
+            // Under the name that it was made by, as long as that stands for its image.
+            let named = self.names.get(&spec.image) == Some(&container.image);
+            facts
+                .insert(format!("listed {name}"), if named { spec.image.clone() } else { container.image.to_string() });
         }
         self.containers_in_lists(&mut facts);
         for (name, volume) in &self.volumes {
@@ -79,7 +83,7 @@ impl World {
         let running = live - paused;
         facts.insert("info".to_owned(), format!("{all}: {running} run, {paused} paused, {} stopped", all - live));
         facts.insert("processes".to_owned(), format!("{live} supervisors"));
-        facts.insert("folders".to_owned(), format!("{all} workloads, {live} run"));
+        facts.insert("folders".to_owned(), format!("0 of nobody, {live} run"));
         for filter in FILTERS {
             let names = self.containers.iter().filter(|(name, container)| {
                 let spec = &container.spec;
@@ -94,7 +98,7 @@ impl World {
                     ("label", label) => label == format!("k={}", spec.label),
                     ("volume", volume) => spec.volume.as_deref() == Some(volume),
                     ("name", part) => name.contains(part),
-                    ("ancestor", image) => spec.image == image,
+                    ("ancestor", image) => self.names.get(image) == Some(&container.image),
                     _ => false,
                 }
             });
@@ -140,8 +144,14 @@ pub(crate) fn observe(host: &TempHost, ids: &[String], known: &mut BTreeSet<Stri
         let name = text(&listed["Names"][0]).trim_start_matches('/').to_owned();
         let one = ask(&format!("/containers/{}/json", text(&listed["Id"])));
         known.insert(text(&listed["Id"]).chars().take(SHORT_ID).collect());
-        if listed["State"] != one["State"]["Status"] || listed["Image"] != one["Config"]["Image"] {
-            facts.insert(format!("list {name}"), format!("{} {}", listed["State"], listed["Image"]));
+        let image = text(&listed["Image"]);
+        let image = ids.iter().position(|id| id == image).map_or_else(|| image.to_owned(), |image| image.to_string());
+        facts.insert(format!("listed {name}"), image);
+        if listed["State"] != one["State"]["Status"] {
+            facts.insert(
+                format!("state {name}"),
+                format!("{} in the list, {}", listed["State"], one["State"]["Status"]),
+            );
         }
         facts.insert(format!("container {name}"), container(&one, ids));
         facts.insert(format!("log {name}"), log(host, text(&one["Id"])));
@@ -176,9 +186,14 @@ pub(crate) fn observe(host: &TempHost, ids: &[String], known: &mut BTreeSet<Stri
         facts.insert(format!("image {}", image_of(&image["Id"], ids)), lines(names.iter()));
     }
     facts.insert("processes".to_owned(), format!("{} supervisors", supervisors(known)));
-    let folders = |path: &Path| std::fs::read_dir(path).map_or(0, Iterator::count);
-    let (workloads, run) = (folders(&host.root().join("workloads")), folders(&host.run().join("w")));
-    facts.insert("folders".to_owned(), format!("{workloads} workloads, {run} run"));
+    let names = |path: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let is_known = |name: &String| array(&all).any(|one| text(&one["Id"]) == name);
+    let strays = names(&host.root().join("workloads")).iter().filter(|name| !is_known(name)).count();
+    let run = names(&host.run().join("w")).len();
+    facts.insert("folders".to_owned(), format!("{strays} of nobody, {run} run"));
     facts
 }
 

@@ -106,7 +106,8 @@ impl Draw<'_> {
             0..8 => Program::Waits,
             8..12 => Program::Deaf,
             12..15 => Program::Ends(0),
-            15..19 => Program::Ends(7),
+            15..18 => Program::Ends(7),
+            18 => Program::Once,
             _ => Program::Missing,
         };
         let policy = if self.random.one_in(3) { self.policy(program) } else { Policy::No };
@@ -127,7 +128,12 @@ impl Draw<'_> {
     fn policy(&mut self, program: Program) -> Policy {
         let max = 1 + u32::try_from(self.random.below(2)).unwrap_or(0);
         let policies = [Policy::OnFailure(max), Policy::No, Policy::Always, Policy::UnlessStopped];
-        let choices = if lasts(program) { &policies[..] } else { &policies[..2] };
+        let choices = match program {
+            // What cannot be run again is not to be.
+            Program::Once => &policies[1..2],
+            program if lasts(program) => &policies[..],
+            _ => &policies[..2],
+        };
         self.random.pick(choices).unwrap_or(Policy::No)
     }
 
@@ -229,7 +235,11 @@ impl Draw<'_> {
     pub(crate) fn popular(&mut self) -> Call {
         match self.random.below(10) {
             0 | 1 => self.create(),
-            2 => Call::Start(self.likely(|one| !one.state.is_live() && lasts(one.spec.program))),
+            2 => {
+                let name = self.likely(|one| !one.state.is_live() && lasts(one.spec.program));
+                // Others end, and can be started by each client.
+                if lasts(self.program_of(&name)) { Call::Start(name) } else { Call::Pause(name) }
+            }
             3 => self.stop(),
             4 => Call::Pause(self.live()),
             5 => Call::Rename(self.any(), self.fresh()),
@@ -242,7 +252,9 @@ impl Draw<'_> {
 
     /// Two calls at once that are about the same.
     pub(crate) fn rivals(&mut self) -> [Call; 2] {
-        let name = self.any();
+        // One that ends by itself does so before the second call, or after it.
+        let name = self.likely(|one| lasts(one.spec.program));
+        let name = if lasts(self.program_of(&name)) { name } else { format!("c{NAMES}") };
         let seconds = self.patience(&name);
         let spec = self.spec();
         let (image, volume) = (spec.image.clone(), spec.volume.clone().unwrap_or_else(|| self.volume()));

@@ -18,6 +18,8 @@ pub(crate) enum Program {
     Waits,
     /// The same, deaf to SIGTERM.
     Deaf,
+    /// Ends with 7 and is gone then.
+    Once,
     /// Is not in the image.
     Missing,
 }
@@ -185,7 +187,12 @@ impl World {
             State::Created(_) | State::Exited(_) => {}
         }
         (container.restarts, container.asked) = (0, false);
-        if container.spec.program == Program::Missing {
+        let gone = match container.spec.program {
+            Program::Missing => true,
+            Program::Once => container.runs > 0,
+            _ => false,
+        };
+        if gone {
             container.state = match container.state {
                 State::Exited(_) => State::Exited(127),
                 _ => State::Created(127),
@@ -209,8 +216,10 @@ impl World {
         if let Some(volume) = container.spec.volume.as_ref().and_then(|volume| self.volumes.get_mut(volume)) {
             volume.lines += 1;
         }
-        if let Program::Ends(code) = program {
-            self.ended(name, code);
+        match program {
+            Program::Ends(code) => self.ended(name, code),
+            Program::Once => self.ended(name, 7),
+            Program::Waits | Program::Deaf | Program::Missing => {}
         }
     }
 
