@@ -73,7 +73,7 @@ impl Drive {
             let id = get(&drive.host, &format!("/images/{}/json", own_name(image)))["Id"].clone();
             drive.ids.push(id.as_str().expect("an id").to_owned());
         }
-        drive.agree(&[drive.world.clone()]);
+        drive.agree(std::slice::from_ref(&drive.world.clone()));
         Some(drive)
     }
 
@@ -82,9 +82,6 @@ impl Drive {
     }
 
     fn tell(&mut self, what: String) {
-        if std::env::var_os("MODEL_VERBOSE").is_some() {
-            println!("{} {what}", self.story.len());
-        }
         self.story.push(what);
     }
 
@@ -94,7 +91,7 @@ impl Drive {
             0..76 => {
                 let call = self.draw().any_call();
                 self.plain(&call);
-                self.agree(&[self.world.clone()]);
+                self.agree(std::slice::from_ref(&self.world.clone()));
             }
             76..82 => self.crowd(),
             82..88 => self.rivals(),
@@ -102,7 +99,7 @@ impl Drive {
             94..97 => self.restart_daemon(),
             _ => {
                 self.incident();
-                self.agree(&[self.world.clone()]);
+                self.agree(std::slice::from_ref(&self.world.clone()));
             }
         }
     }
@@ -170,7 +167,7 @@ impl Drive {
         let refused = statuses.iter().filter(|status| matches!(status, 304 | 400 | 404 | 409)).count();
         let all_answered = done + refused == statuses.len();
         self.check(done == expected && all_answered, &format!("{statuses:?}, but {expected} are to succeed"));
-        self.agree(&[self.world.clone()]);
+        self.agree(std::slice::from_ref(&self.world.clone()));
     }
 
     fn at_once(&self, calls: &[Call]) -> Vec<u16> {
@@ -271,7 +268,7 @@ impl Drive {
             self.happens(&name);
         }
         self.start_daemon();
-        self.agree(&[self.world.clone()]);
+        self.agree(std::slice::from_ref(&self.world.clone()));
     }
 
     fn incident(&mut self) {
@@ -350,7 +347,7 @@ impl Drive {
         }
         self.plain(&Call::PruneVolumes { all: true });
         self.plain(&Call::PruneImages { all: true });
-        self.agree(&[self.world.clone()]);
+        self.agree(std::slice::from_ref(&self.world.clone()));
         let left = ask(&self.host, "GET", "/system/df", "").json();
         for kind in ["Images", "Containers", "Volumes"] {
             let none = left[kind].as_array().is_none_or(Vec::is_empty);

@@ -216,8 +216,8 @@ fn container(one: &Value, ids: &[String]) -> String {
         && state["Paused"] == (state["Status"] == "paused")
         && (state["Pid"] != 0) == is_live;
     let mounts = |anonymous: bool| {
-        let named = array(&one["Mounts"]).map(|mount| text(&mount["Name"]));
-        named.filter(move |name| (name.len() == ID) == anonymous).next()
+        let mut named = array(&one["Mounts"]).map(|mount| text(&mount["Name"]));
+        named.find(move |name| (name.len() == ID) == anonymous)
     };
     let mut policy = host["RestartPolicy"].clone();
     if let Some(policy) = policy.as_object_mut() {

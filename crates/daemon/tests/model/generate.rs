@@ -253,8 +253,10 @@ impl Draw<'_> {
     /// Two calls at once that are about the same.
     pub(crate) fn rivals(&mut self) -> [Call; 2] {
         // One that ends by itself does so before the second call, or after it.
-        let name = self.likely(|one| lasts(one.spec.program));
-        let name = if lasts(self.program_of(&name)) { name } else { format!("c{NAMES}") };
+        // What one that is killed as it starts left in its volume is anybody's guess.
+        let fits = |one: &crate::world::Container| lasts(one.spec.program) && one.spec.volume.is_none();
+        let name = self.likely(fits);
+        let name = if self.world.containers.get(&name).is_none_or(fits) { name } else { format!("c{NAMES}") };
         let seconds = self.patience(&name);
         let spec = self.spec();
         let (image, volume) = (spec.image.clone(), spec.volume.clone().unwrap_or_else(|| self.volume()));
