@@ -31,7 +31,7 @@ export PATH=/bin:/programs ATOLL_HOST=unix:///run/limited/atoll.sock
 truncate -s 400M /disk
 mkfs.xfs -q /disk
 mkdir /limited
-mount -o loop,prjquota /disk /limited
+mount -t xfs -o loop,prjquota /disk /limited
 start() {
     ATOLL_FAILPOINT=$1 atolld --root /limited/atoll --run /run/limited 2>> /daemon.log &
     daemon=$!
@@ -47,6 +47,12 @@ echo "free $(atoll run --rm --network none plain:test sh -c "$fill")"
 echo "shown $(atoll inspect -f '{{.HostConfig.StorageOpt.size}}' one), $(limits) has one"
 atoll create --name two --network none --storage-opt size=8m plain:test sh -c "$fill" > /dev/null
 echo "two have $(limits) limits, under $(xfs_quota -x -c 'report -p -b -n -N' /limited | awk '$4 > 0 { print $1 }' | uniq | wc -l) numbers"
+# Whoever owns a file can move it out of its project, but for what the limit takes away.
+tools='-v /bin/chattr:/bin/chattr:ro -v /lib:/lib:ro -v /lib64:/lib64:ro'
+leave="chattr -p 0 /srv; chattr -P /srv; $fill"
+for trust in --cap-add=CHOWN --security-opt=seccomp=unconfined --privileged; do
+    echo "$trust $(atoll run --rm --network none --storage-opt size=20m $trust $tools plain:test sh -c "$leave" 2>&1 | tail -n 1)"
+done
 atoll rm one two > /dev/null
 until [ $(limits) = 0 ]; do :; done
 kill -9 $daemon
@@ -71,19 +77,24 @@ for point in remove.after-record store.root.removing store.project.unlimited; do
     kill -9 $daemon
 done
 
+wait $daemon || true
 umount /limited
-mount -o loop /disk /limited
+mount -t xfs -o loop /disk /limited
 start ''
 atoll create --storage-opt size=20m plain:test true 2>&1 | grep -o 'mount it with prjquota'
 kill -9 $daemon
+wait $daemon || true
 umount /limited
 "#;
 /// What that says.
-const LIMITED: [&str; 11] = [
+const LIMITED: [&str; 14] = [
     "limited No space left",
     "free fits",
     "shown 20971520, 1 has one",
     "two have 2 limits, under 2 numbers",
+    "--cap-add=CHOWN No space left",
+    "--security-opt=seccomp=unconfined No space left",
+    "--privileged fits",
     "store.project.recorded: No space left, 1 limit",
     "store.project.limited: No space left, 1 limit",
     "store.root.renamed: No space left, 1 limit",
@@ -121,8 +132,8 @@ fn limits_are_kept_where_groups_are_delegated_and_disks_have_quota() {
     }
     let Some(image) = support::busybox() else { return };
     let Some(machine) = Machine::with_kernel("6.12", &["loop", "xfs"], "cgroup_no_v1=all") else { return };
-    for name in ["mkfs.xfs", "xfs_quota"] {
-        machine.add_program(name).expect("xfsprogs is installed");
+    for name in ["mkfs.xfs", "xfs_quota", "chattr"] {
+        machine.add_program(name).expect("xfsprogs and e2fsprogs are installed");
     }
     for name in ["atoll", "atolld", "atoll-shim"] {
         machine.add(&program(name), &format!("programs/{name}")).expect("the program is copied");

@@ -11,6 +11,7 @@ mod limits;
 mod mounts;
 mod namespaces;
 mod profile;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -178,7 +179,7 @@ fn linux(plan: &Plan, host: &Host, devices: Devices, capabilities: &[&'static st
         cgroups_path: format!("{}/{}", parent.trim_end_matches('/'), workload.id),
         namespaces: namespaces::all(&workload.host.namespaces, network),
         devices: devices.nodes,
-        seccomp: seccomp(security, capabilities, host.kernel)?,
+        seccomp: seccomp(workload, capabilities, host.kernel)?,
         rootfs_propagation: mounts::root_propagation(&plan.mounts).to_owned(),
         masked_paths,
         readonly_paths,
@@ -298,16 +299,20 @@ pub(crate) fn replace(env: &mut Vec<String>, variable: &str) {
 }
 
 fn seccomp(
-    security: &Security,
+    workload: &Workload,
     capabilities: &[&'static str],
     kernel: KernelVersion,
 ) -> Result<Option<LinuxSeccomp>, Error> {
-    if security.privileged {
+    if workload.security.privileged {
         return Ok(None);
     }
-    match &security.seccomp {
-        Seccomp::Unconfined => Ok(None),
-        Seccomp::Default => Ok(Some(default_profile(capabilities, Arch::HOST))),
-        Seccomp::Profile(text) => profile::convert(text, capabilities, kernel).map(Some),
-    }
+    let filter = match &workload.security.seccomp {
+        Seccomp::Unconfined => None,
+        Seccomp::Default => Some(default_profile(capabilities, Arch::HOST)),
+        Seccomp::Profile(text) => Some(profile::convert(text, capabilities, kernel)?),
+    };
+    Ok(match workload.resources.storage {
+        Some(_) => Some(storage::keep_projects(filter)),
+        None => filter,
+    })
 }

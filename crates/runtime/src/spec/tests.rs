@@ -136,6 +136,11 @@ fn seccomp_policies() {
     assert_eq!(of(Seccomp::Unconfined), None);
     let own = of(Seccomp::Profile(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#.to_owned())).expect("a filter");
     assert!(own.syscalls.is_empty());
+    let limited = linux_of(|workload| {
+        workload.security.seccomp = Seccomp::Unconfined;
+        workload.resources.storage = Some(1 << 20);
+    });
+    assert!(limited.seccomp.is_some(), "files could leave the limit");
 }
 
 #[test]
