@@ -138,7 +138,12 @@ impl Forwarder {
         let id = self.entry.id.short();
         loop {
             let before = std::time::Instant::now();
-            match self.send_on().await {
+            let sent = tokio::select! {
+                biased;
+                () = self.gone() => Ok(()),
+                sent = self.send_on() => sent,
+            };
+            match sent {
                 Ok(()) if self.rests() => return,
                 Ok(()) => pause = RETRY_FIRST,
                 Err(Trouble::Log(error)) => {
@@ -153,7 +158,8 @@ impl Forwarder {
                     if before.elapsed() > RETRY_MOST {
                         pause = RETRY_FIRST;
                     }
-                    self.gone_within(pause).await;
+                    // Whether it goes meanwhile is seen by the next try.
+                    drop(tokio::time::timeout(pause, self.gone()).await);
                     pause = (pause * 2).min(RETRY_MOST);
                 }
             }
@@ -172,17 +178,14 @@ impl Forwarder {
         })
     }
 
-    /// Waits, unless the workload goes meanwhile.
-    async fn gone_within(&self, pause: Duration) {
-        let mut standing = self.entry.standing.subscribe();
-        drop(tokio::time::timeout(pause, standing.wait_for(|standing| standing.removed)).await);
+    /// Returns when the workload is removed.
+    async fn gone(&self) {
+        // The sender is the entry's, so the channel is open.
+        drop(self.entry.standing.subscribe().wait_for(|standing| standing.removed).await);
     }
 
     /// From where it came last time to the end of the run. Whatever fails is tried again from there.
     async fn send_on(&self) -> Result<(), Trouble> {
-        if self.entry.standing.borrow().removed {
-            return Ok(());
-        }
         let (mut log, mut place) = self.open().await.map_err(Trouble::Log)?;
         let mut on_its_way = OnItsWay { receiver: None, lines: 0, file: place.cursor().file, before_first: true };
         loop {
@@ -243,11 +246,7 @@ impl Forwarder {
             return Ok(());
         }
         if let Some(receiver) = &on_its_way.receiver {
-            let mut standing = self.entry.standing.subscribe();
-            tokio::select! {
-                settled = receiver.settle() => settled.map_err(Trouble::Receiver)?,
-                _ = standing.wait_for(|standing| standing.removed) => return Ok(()),
-            }
+            receiver.settle().await.map_err(Trouble::Receiver)?;
         }
         on_its_way.lines = 0;
         if let Some(cursor) = log.reader.place() {
