@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use atoll_engine::{LogSettings, Registries, Settings, Watermark};
+use atoll_engine::{LogSettings, Registries, Settings};
 use atoll_model::Log;
 use clap::{Parser, Subcommand};
 use serde::Deserialize;
 
-use self::disk::DiskFile;
+use self::disk::{Disk, DiskFile};
+use crate::projects::Projects;
 use crate::rootless::Caller;
 use crate::{audit, offline, tls};
 
@@ -90,8 +91,7 @@ pub(crate) struct Config {
     host: Option<String>,
     cgroup_parent: Option<String>,
     log: LogSettings,
-    /// Most bytes of a writable layer where nobody says how many.
-    storage: Option<u64>,
+    disk: Disk,
     cdi_folders: Vec<PathBuf>,
     registries: Registries,
     /// Whether an ordinary user runs the daemon.
@@ -100,7 +100,7 @@ pub(crate) struct Config {
     pub(crate) audit: Option<audit::Plan>,
     /// Where the metrics are served, beside the API's own addresses.
     pub(crate) metrics: Option<SocketAddr>,
-    pub(crate) watermark: Option<Watermark>,
+    pub(crate) projects: Projects,
 }
 
 /// TCP, and who may come over it.
@@ -128,6 +128,14 @@ struct File {
     audit: AuditFile,
     metrics: MetricsFile,
     disk: DiskFile,
+    administrators: Vec<String>,
+    projects: BTreeMap<String, ProjectFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ProjectFile {
+    members: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -208,10 +216,10 @@ impl Config {
             shim: own.with_file_name(SHIM),
             cgroup_parent: self.cgroup_parent.clone(),
             log: self.log.clone(),
-            storage: self.storage,
+            storage: self.disk.storage,
             cdi_folders: self.cdi_folders.clone(),
             registries: self.registries.clone(),
-            watermark: self.watermark.clone(),
+            watermark: self.disk.watermark.clone(),
             rootless: self.rootless,
         })
     }
@@ -221,6 +229,9 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
     let (root, run) = default_folders(caller);
     let (host, tcp) = listeners(arguments, file.host, file.tcp)?;
     let log = log_settings(file.log)?;
+    if tcp.loopback && !file.projects.is_empty() {
+        bail!("tcp.loopback_without_tls tells nobody apart: leave it out where there are projects");
+    }
     if let Some(wrong) = file.registry.mirrors.values().flatten().find(|mirror| mirror.contains('/')) {
         bail!("registry.mirrors: {wrong:?} must be HOST or HOST:PORT");
     }
@@ -230,7 +241,10 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         host,
         cgroup_parent: file.cgroup_parent,
         log,
-        storage: file.storage.size.as_deref().map(storage_size).transpose()?,
+        disk: Disk {
+            storage: file.storage.size.as_deref().map(storage_size).transpose()?,
+            watermark: file.disk.watermark()?,
+        },
         cdi_folders: file.cdi_folders.unwrap_or_else(|| CDI_FOLDERS.map(PathBuf::from).to_vec()),
         registries: Registries {
             insecure: file.registry.insecure,
@@ -241,8 +255,17 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         tcp,
         audit: audit_plan(file.audit)?,
         metrics: metrics_address(file.metrics.listen)?,
-        watermark: file.disk.watermark()?,
+        projects: projects(&file.administrators, file.projects, caller)?,
     })
+}
+
+fn projects(administrators: &[String], files: BTreeMap<String, ProjectFile>, caller: Caller) -> Result<Projects> {
+    let members = files.into_iter().map(|(name, file)| (name, file.members)).collect();
+    let projects = Projects::read(administrators, &members, Path::new("/etc"))?;
+    if projects.are_there() && !caller.is_root() {
+        bail!("projects are for the daemon of root: that of an ordinary user has one user");
+    }
+    Ok(projects)
 }
 
 /// The unix socket's address and what is listened on beside it; what the command line says goes before the file.

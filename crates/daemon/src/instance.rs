@@ -13,8 +13,9 @@ use tokio::net::UnixListener;
 pub(crate) const LOCK: &str = "atolld.pid";
 /// Name of the log of a daemon that a client started, beside it.
 pub(crate) const LOG: &str = "atolld.log";
-/// Permissions of the socket: whoever may write to it is as good as root.
+/// Permissions of the socket: whoever may write to it is as good as root, unless there are projects, whose members are told apart.
 const SOCKET_MODE: u32 = 0o600;
+const SHARED_SOCKET_MODE: u32 = 0o666;
 
 /// Another daemon has the lock.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(crate) fn lock(run: &Path) -> Result<Result<File, Taken>> {
 }
 
 /// Listens on a socket; under the lock, one that is there already is nobody's.
-pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
+pub(crate) fn listen(path: &Path, shared: bool) -> Result<UnixListener> {
     let bind = || -> std::io::Result<UnixListener> {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
@@ -51,7 +52,8 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
         let listener = UnixListener::bind(path);
         rustix::process::umask(before);
         let listener = listener?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        let mode = if shared { SHARED_SOCKET_MODE } else { SOCKET_MODE };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         Ok(listener)
     };
     bind().with_context(|| format!("listening on {}", path.display()))

@@ -61,7 +61,10 @@ pub(crate) fn all(config: &Config, handed: Vec<OwnedFd>) -> Result<(Vec<Listener
     }
     let own = !listeners.iter().any(|listener| matches!(listener.socket, Socket::Unix(_)));
     if own {
-        listeners.push(Listener { socket: Socket::Unix(instance::listen(&config.socket())?), tls: None });
+        listeners.push(Listener {
+            socket: Socket::Unix(instance::listen(&config.socket(), config.projects.are_there())?),
+            tls: None,
+        });
     }
     if let Some(address) = config.tcp.listen {
         listeners.push(Listener { tls, ..plain(address)? });

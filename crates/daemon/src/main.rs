@@ -8,6 +8,7 @@
 mod answer;
 mod audit;
 mod config;
+mod confine;
 mod doctor;
 mod hijack;
 mod instance;
@@ -16,6 +17,7 @@ mod metrics;
 mod notify;
 mod offline;
 mod older;
+mod projects;
 mod rootless;
 mod routes;
 mod serve;
@@ -34,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use audit::Audit;
 use config::{Arguments, Config, Task};
+use confine::Wall;
 use instance::Taken;
 use metrics::Metrics;
 use rootless::Caller;
@@ -100,12 +103,13 @@ async fn run(config: Config, handed: Vec<OwnedFd>) -> Result<()> {
     let engine = Engine::open(config.settings()?).await.context("opening the state")?;
     let state = State { engine, metrics: Metrics::new(audit.clone()), exposed: config.tcp.is_exposed() };
     let (listeners, own) = listen::all(&config, handed)?;
-    let face = Face { router: routes::router(state.clone()), audit };
+    let wall = Wall { projects: config.projects.clone(), engine: state.engine.clone() };
+    let face = Face { router: routes::router(state.clone()), audit, wall: Some(wall) };
     for listener in listeners {
         tokio::spawn(serve::serve(listener, face.clone()));
     }
     if let Some(address) = config.metrics {
-        let face = Face { router: metrics::alone(state), audit: None };
+        let face = Face { router: metrics::alone(state), audit: None, wall: None };
         tokio::spawn(serve::serve(listen::plain(address)?, face));
     }
     tracing::info!(socket = %config.socket().display(), root = %config.root.display(), "ready");

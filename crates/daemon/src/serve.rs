@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::answer::{BODY_MAX, Refusal, whole_body};
 use crate::audit::{Audit, Entry};
+use crate::confine::Wall;
 use crate::listen::{Arrival, Listener};
 use crate::older;
 use crate::stream::{Peer, Stream};
@@ -32,6 +33,8 @@ const HEAD_TIME: Duration = Duration::from_secs(300);
 pub(crate) struct Face {
     pub(crate) router: Router,
     pub(crate) audit: Option<Audit>,
+    /// Between those who come; none where nothing is told but numbers.
+    pub(crate) wall: Option<Wall>,
 }
 
 /// Serves connections for ever.
@@ -78,7 +81,7 @@ async fn answer(face: Face, peer: Peer, request: Request<Incoming>) -> Result<Re
     let address = request.uri().path_and_query().map_or("", |address| address.as_str());
     let audited = face.audit.as_ref().and_then(|_| Entry::of(&peer, request.method(), address, request.headers()));
     let asks_upgrade = request.headers().contains_key(header::UPGRADE);
-    let mut response = match prepare(&peer, request).await {
+    let mut response = match prepare(&face, &peer, request).await {
         Ok((version, request)) => older::call(face.router, version, request).await,
         Err(refusal) => refusal.into_response(),
     };
@@ -107,7 +110,7 @@ fn mark(headers: &mut HeaderMap, ends: bool) {
 }
 
 /// Takes the version off, receives what is not an archive, and refuses what is not to be looked at.
-async fn prepare(peer: &Peer, request: Request<Incoming>) -> Result<(ApiVersion, Request<Body>), Refusal> {
+async fn prepare(face: &Face, peer: &Peer, request: Request<Incoming>) -> Result<(ApiVersion, Request<Body>), Refusal> {
     if matches!(peer, Peer::Loopback { .. }) {
         refuse_browsers(request.headers())?;
     }
@@ -117,6 +120,9 @@ async fn prepare(peer: &Peer, request: Request<Incoming>) -> Result<(ApiVersion,
     let body = if is_archive { Body::new(body) } else { received(body).await? };
     let (version, uri) = addressed?;
     parts.uri = uri;
+    if let Some(wall) = &face.wall {
+        wall.confine(peer, &mut parts)?;
+    }
     Ok((version, Request::from_parts(parts, body)))
 }
 

@@ -45,13 +45,14 @@ impl Events {
     /// Says that something happened now.
     pub(crate) fn emit(
         &self,
+        project: Option<&str>,
         kind: EventKind,
         action: impl Into<String>,
         id: &str,
         attributes: BTreeMap<String, String>,
     ) {
         let actor = Actor { id: id.to_owned(), attributes };
-        let event = Event { kind, action: action.into(), actor, at: host::now() };
+        let event = Event { kind, action: action.into(), actor, at: host::now(), project: project.map(str::to_owned) };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.pop_front();
@@ -95,7 +96,8 @@ impl Engine {
         attributes.insert("image".to_owned(), workload.image.name.clone());
         attributes.insert("name".to_owned(), workload.name.clone());
         attributes.extend(more.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        self.shared.events.emit(EventKind::Container, action, entry.id.as_str(), attributes);
+        let project = workload.host.project.as_deref();
+        self.shared.events.emit(project, EventKind::Container, action, entry.id.as_str(), attributes);
     }
 
     /// Says what a workload that starts is on: its network, its volumes.
@@ -133,13 +135,15 @@ impl Engine {
             Network::Workload(_) => return,
         };
         let attributes = [("container", entry.id.to_string()), ("name", name.clone()), ("type", kind.to_owned())];
-        self.shared.events.emit(EventKind::Network, action, &name, owned(&attributes));
+        let project = &entry.workload().host.project;
+        self.shared.events.emit(project.as_deref(), EventKind::Network, action, &name, owned(&attributes));
     }
 
     fn say_volume(&self, entry: &Entry, action: &str, name: &str, more: &[(&str, String)]) {
         let mut attributes = owned(more);
         attributes.extend(owned(&[("container", entry.id.to_string()), ("driver", "local".to_owned())]));
-        self.shared.events.emit(EventKind::Volume, action, name, attributes);
+        let project = &entry.workload().host.project;
+        self.shared.events.emit(project.as_deref(), EventKind::Volume, action, name, attributes);
     }
 }
 

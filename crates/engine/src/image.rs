@@ -384,7 +384,7 @@ impl Engine {
     pub(crate) fn say_image_why(&self, action: &str, id: &Digest, name: &str, why: Option<&str>) {
         let mut attributes = BTreeMap::from([("name".to_owned(), name.to_owned())]);
         attributes.extend(why.map(|why| ("reason".to_owned(), why.to_owned())));
-        self.shared.events.emit(EventKind::Image, action, &id.to_string(), attributes);
+        self.shared.events.emit(None, EventKind::Image, action, &id.to_string(), attributes);
     }
 }
 

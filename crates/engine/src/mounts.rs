@@ -96,13 +96,13 @@ impl Engine {
 
     fn own_mounts(&self, workload: &Workload) -> Result<Vec<ResolvedMount>, Error> {
         let resolve = |mount: &Mount| {
-            let source = self.resolve(mount)?;
+            let source = self.resolve(mount, workload.host.project.as_deref())?;
             Ok(ResolvedMount { source, target: mount.target.clone(), read_only: mount.read_only })
         };
         workload.mounts.iter().map(resolve).collect()
     }
 
-    fn resolve(&self, mount: &Mount) -> Result<ResolvedSource, Error> {
+    fn resolve(&self, mount: &Mount, project: Option<&str>) -> Result<ResolvedSource, Error> {
         match &mount.source {
             MountSource::Bind { path, propagation, recursive, create } => {
                 let path = PathBuf::from(path);
@@ -110,8 +110,10 @@ impl Engine {
                 Ok(ResolvedSource::Bind { path, propagation: *propagation, recursive: *recursive })
             }
             MountSource::Volume { name, .. } => {
-                if !self.has_volume(name) {
-                    return Err(Error::no_volume(name));
+                match self.volume_table().get(name) {
+                    // Another's may have come in its place since the workload was defined.
+                    Some(volume) => crate::volume::check_owner(volume, project)?,
+                    None => return Err(Error::no_volume(name)),
                 }
                 let path = self.volume_data(name);
                 host::make_folder(&path)?;

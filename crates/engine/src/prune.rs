@@ -92,7 +92,7 @@ impl Engine {
         failpoint::hit("image-prune.before-sweep");
         let freed = self.sweep()?;
         let attributes = BTreeMap::from([("reclaimed".to_owned(), freed.to_string())]);
-        self.shared.events.emit(EventKind::Image, "prune", "", attributes);
+        self.shared.events.emit(None, EventKind::Image, "prune", "", attributes);
         Ok((removals, freed))
     }
 

@@ -18,11 +18,13 @@ impl Engine {
     /// # Errors
     /// When there is no such workload.
     pub(crate) fn resolve_others(&self, draft: &mut Draft) -> Result<(), Error> {
+        let project = draft.host.project.clone();
+        let project = project.as_deref();
         for name in draft.host.namespaces.named() {
-            *name = self.other(name)?.id.to_string();
+            *name = self.other(name, project)?.id.to_string();
         }
         if let Network::Workload(name) = &mut draft.host.network {
-            let other = self.other(name)?;
+            let other = self.other(name, project)?;
             *name = other.id.to_string();
             draft.host.hostname.clone_from(&other.workload().host.hostname);
         }
@@ -30,7 +32,7 @@ impl Engine {
         for text in &draft.host.volumes_from {
             let (name, mode) = text.split_once(':').unwrap_or((text, ""));
             let read_only = mode.split(',').any(|word| word == "ro");
-            for mount in inheritable(&self.other(name)?.workload(), read_only) {
+            for mount in inheritable(&self.other(name, project)?.workload(), read_only) {
                 inherited.retain(|other| other.target != mount.target);
                 inherited.push(mount);
             }
@@ -42,8 +44,14 @@ impl Engine {
     }
 
     /// A workload that a draft names. Clients take "not found" at a creation for the image's and go and get that.
-    fn other(&self, name: &str) -> Result<Arc<Entry>, Error> {
-        self.find(name).map_err(|error| Error::Invalid(error.to_string()))
+    /// A project does not meet those of others.
+    fn other(&self, name: &str, project: Option<&str>) -> Result<Arc<Entry>, Error> {
+        let met = |entry: &Arc<Entry>| project.is_none() || entry.workload().host.project.as_deref() == project;
+        let found = match self.find(name) {
+            Err(error) if project.is_none() => Err(error),
+            other => other.ok().filter(met).ok_or_else(|| Error::no_workload(name)),
+        };
+        found.map_err(|error| Error::Invalid(error.to_string()))
     }
 
     /// The namespaces of others that a workload is made in, but for the network's.

@@ -37,9 +37,17 @@ impl Volumes {
 }
 
 /// A volume made now; one whose name is an identifier of ours is anonymous.
-pub(crate) fn fresh(name: String, labels: BTreeMap<String, String>) -> Volume {
+pub(crate) fn fresh(name: String, labels: BTreeMap<String, String>, project: Option<String>) -> Volume {
     let anonymous = name.parse::<atoll_model::WorkloadId>().is_ok();
-    Volume { name, created: host::now(), labels, anonymous }
+    Volume { name, created: host::now(), labels, anonymous, project }
+}
+
+/// Refuses a project what is another's, as if it were not there.
+pub(crate) fn check_owner(volume: &Volume, project: Option<&str>) -> Result<(), Error> {
+    match project {
+        Some(_) if volume.project.as_deref() != project => Err(Error::no_volume(&volume.name)),
+        _ => Ok(()),
+    }
 }
 
 impl Engine {
@@ -62,17 +70,19 @@ impl Engine {
     /// Makes a volume, under a name of ours if none is given; one that is there already is returned as it is.
     ///
     /// # Errors
-    /// When the name is none.
+    /// When the name is none, or for a project where it is another's.
     pub async fn volume_create(
         &self,
         name: Option<String>,
         labels: BTreeMap<String, String>,
+        project: Option<String>,
     ) -> Result<VolumeView, Error> {
         let name = match name {
             Some(name) => name,
             None => host::new_id()?.to_string(),
         };
         if let Ok(view) = self.volume(&name) {
+            check_owner(&view.volume, project.as_deref())?;
             return Ok(view);
         }
         check_name(&name)?;
@@ -83,7 +93,7 @@ impl Engine {
             if let Ok(view) = engine.volume(&name) {
                 return Ok(view);
             }
-            let volume = fresh(name, labels);
+            let volume = fresh(name, labels, project);
             engine.shared.db.apply(&[Change::PutVolume(&volume)], When::Now)?;
             engine.remember_volumes(vec![volume.clone()])?;
             Ok(engine.volume_view(volume))
@@ -145,6 +155,7 @@ impl Engine {
         for volume in volumes {
             host::make_folder(&self.volume_data(&volume.name))?;
             self.shared.events.emit(
+                volume.project.as_deref(),
                 EventKind::Volume,
                 "create",
                 &volume.name,
@@ -158,7 +169,7 @@ impl Engine {
     /// Deletes the content of volumes that are no longer in the record.
     pub(crate) fn forget_volumes(&self, names: &[String]) -> Result<(), Error> {
         for name in names {
-            self.volume_table().0.remove(name);
+            let project = self.volume_table().0.remove(name).and_then(|volume| volume.project);
             let folder = self.shared.settings.root.join("volumes").join(name);
             match std::fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -167,7 +178,7 @@ impl Engine {
                 _ => {}
             }
             let attributes = BTreeMap::from([("driver".to_owned(), "local".to_owned())]);
-            self.shared.events.emit(EventKind::Volume, "destroy", name, attributes);
+            self.shared.events.emit(project.as_deref(), EventKind::Volume, "destroy", name, attributes);
         }
         Ok(())
     }

@@ -176,11 +176,17 @@ impl Engine {
             let MountSource::Volume { name, .. } = &mount.source else {
                 continue;
             };
-            if self.has_volume(name) || missing.iter().any(|volume| volume.name == *name) {
+            if let Some(volume) = self.volume_table().get(name) {
+                // Clients take "not found" at a creation for the image's.
+                crate::volume::check_owner(volume, workload.host.project.as_deref())
+                    .map_err(|error| Error::Invalid(error.to_string()))?;
+                continue;
+            }
+            if missing.iter().any(|volume| volume.name == *name) {
                 continue;
             }
             check_name(name)?;
-            missing.push(crate::volume::fresh(name.clone(), Default::default()));
+            missing.push(crate::volume::fresh(name.clone(), Default::default(), workload.host.project.clone()));
         }
         Ok(missing)
     }

@@ -17,6 +17,9 @@ pub struct Event {
     pub actor: Actor,
     /// When.
     pub at: Timestamp,
+    /// The project that the thing belongs to.
+    #[serde(default)]
+    pub project: Option<String>,
 }
 
 /// Kinds of things that events are about.

@@ -19,6 +19,9 @@ pub struct Volume {
     /// Whether it came with a workload that named none, and goes with `rm -v`.
     #[serde(default)]
     pub anonymous: bool,
+    /// The project that it belongs to: members of others do not meet it.
+    #[serde(default)]
+    pub project: Option<String>,
 }
 
 /// One mount of a workload.

@@ -158,6 +158,8 @@ pub struct Host {
     pub annotations: BTreeMap<String, String>,
     /// Workloads whose mounts it has too, as `NAME[:ro|rw]`: found when it was defined, and among its mounts since.
     pub volumes_from: Vec<String>,
+    /// The project that it belongs to: members of others do not meet it.
+    pub project: Option<String>,
 }
 
 /// What a workload sees of networks.

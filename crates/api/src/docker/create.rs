@@ -71,6 +71,8 @@ pub fn draft(request: CreateRequest, name: Option<&str>, platform: Option<&str>)
             sysctls: request.host_config.sysctls.clone(),
             annotations: request.host_config.annotations.clone(),
             volumes_from: mounts::volumes_from(&request.host_config.volumes_from)?,
+            // Who asks says nothing of that: it follows from who they are.
+            project: None,
         },
         labels: request.labels.clone(),
         command: command(request, entrypoint)?,

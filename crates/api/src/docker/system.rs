@@ -392,6 +392,7 @@ mod tests {
                 attributes: attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
             },
             at: Timestamp(1_700_000_000_000_000_005),
+            project: None,
         }
     }
 

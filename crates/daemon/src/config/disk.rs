@@ -9,6 +9,14 @@ use serde::Deserialize;
 /// Minutes within which what was used stays.
 const GRACE_MINUTES: u64 = 60;
 
+/// How the room on the disk is shared out.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    /// Most bytes of a writable layer where nobody says how many.
+    pub(super) storage: Option<u64>,
+    pub(crate) watermark: Option<Watermark>,
+}
+
 /// The table of the file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::State;
 use crate::answer::{Answer, Refusal, body, is_true, pieces};
+use crate::projects::Scope;
 
 /// Keys of the list's filters.
 const FILTERS: [&str; 12] = [
@@ -67,12 +68,16 @@ struct InspectQuery {
     size: Option<String>,
 }
 
-async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ContainerSummary>>> {
+async fn list(
+    Held(state): Held<State>,
+    scope: Scope,
+    Query(query): Query<ListQuery>,
+) -> Answer<Json<Vec<ContainerSummary>>> {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
     // Clients write -1 for all.
     let limit = query.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let all = is_true(query.all.as_deref()) || limit.is_some() || !filters.get("status").is_empty();
-    let views = state.engine.list();
+    let views = scope.list(&state.engine);
     let chosen = choose(&views, &filters, &ancestors(&state, &filters).await)?;
     let shown = chosen.into_iter().filter(|view| all || view.phase.is_up()).take(limit.unwrap_or(usize::MAX));
     let now = SystemTime::now().into();
@@ -186,9 +191,15 @@ struct CreateQuery {
     platform: Option<String>,
 }
 
-async fn create(Held(state): Held<State>, Query(query): Query<CreateQuery>, request: Request) -> Answer<Response> {
+async fn create(
+    Held(state): Held<State>,
+    scope: Scope,
+    Query(query): Query<CreateQuery>,
+    request: Request,
+) -> Answer<Response> {
     let wanted: CreateRequest = body(request).await?;
     let draft = docker::draft(wanted, query.name.as_deref(), query.platform.as_deref())?;
+    let draft = scope.admit(draft)?;
     let created = state.engine.create(draft).await?;
     let response = CreateResponse { id: created.id.to_string(), warnings: created.warnings };
     Ok((StatusCode::CREATED, Json(response)).into_response())

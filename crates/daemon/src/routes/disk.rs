@@ -11,6 +11,7 @@ use axum::{Json, Router};
 
 use super::{Pairs, State, containers, images, volumes};
 use crate::answer::{Answer, Refusal};
+use crate::projects::Scope;
 
 /// What can be asked for.
 const KINDS: [&str; 4] = ["container", "image", "volume", "build-cache"];
@@ -20,7 +21,11 @@ pub(super) fn routes() -> Router<State> {
 }
 
 /// `type` may be given more than once; none is all.
-async fn usage(Held(state): Held<State>, Query(query): Query<Vec<(String, String)>>) -> Answer<Json<DiskUsage>> {
+async fn usage(
+    Held(state): Held<State>,
+    scope: Scope,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Answer<Json<DiskUsage>> {
     let kinds = Pairs(query).all("type");
     if let Some(kind) = kinds.iter().find(|kind| !KINDS.contains(&kind.as_str())) {
         return Err(Refusal::bad(format!("unknown object type: {kind}")));
@@ -30,7 +35,7 @@ async fn usage(Held(state): Held<State>, Query(query): Query<Vec<(String, String
     if wanted("image") {
         let usage = state.engine.image_usage().await?;
         answer.layers_size = usage.bytes;
-        let views = state.engine.list();
+        let views = scope.list(&state.engine);
         let summary = |image: &atoll_engine::ImageView| {
             let users = views.iter().filter(|view| view.workload.image.id == image.id).count();
             let names = image.names.iter().map(|name| name.familiar()).collect();
@@ -42,12 +47,12 @@ async fn usage(Held(state): Held<State>, Query(query): Query<Vec<(String, String
     }
     if wanted("container") {
         let (sizes, now) = (containers::sizes(&state).await?, SystemTime::now().into());
-        let views = state.engine.list();
+        let views = scope.list(&state.engine);
         answer.containers = Some(views.iter().map(|view| containers::summary(&state, view, &sizes, now)).collect());
     }
     if wanted("volume") {
         let sizes = state.engine.volume_sizes().await?;
-        let views = state.engine.volumes();
+        let views = scope.volumes(&state.engine);
         let sized = |view| volumes::shown(view, sizes.get(&view.volume.name).copied());
         answer.volumes = Some(views.iter().map(sized).collect());
     }

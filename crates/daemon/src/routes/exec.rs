@@ -14,6 +14,7 @@ use super::State;
 use super::containers::SizeQuery;
 use crate::answer::{Answer, body};
 use crate::hijack::Wish;
+use crate::projects::Scope;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -23,9 +24,17 @@ pub(super) fn routes() -> Router<State> {
         .route("/exec/{id}/json", get(inspect))
 }
 
-async fn create(Held(state): Held<State>, Path(name): Path<String>, request: Request) -> Answer<Response> {
+async fn create(
+    Held(state): Held<State>,
+    scope: Scope,
+    Path(name): Path<String>,
+    request: Request,
+) -> Answer<Response> {
     let wanted: ExecCreateRequest = body(request).await?;
     wanted.check()?;
+    if wanted.privileged {
+        scope.only_everything("exec --privileged")?;
+    }
     wanted.detach_keys.parse::<DetachKeys>()?;
     let draft = ExecDraft {
         args: wanted.cmd,

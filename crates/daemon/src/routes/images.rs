@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::prune::{PruneQuery, until};
 use super::{ForceQuery, Pairs, State, progress};
 use crate::answer::{Answer, Refusal, archive, is_true};
+use crate::projects::Scope;
 use crate::upload::Upload;
 
 /// Keys of the list's filters.
@@ -41,13 +42,17 @@ struct ListQuery {
     shared_size: Option<String>,
 }
 
-async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<Vec<ImageSummary>>> {
+async fn list(
+    Held(state): Held<State>,
+    scope: Scope,
+    Query(query): Query<ListQuery>,
+) -> Answer<Json<Vec<ImageSummary>>> {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
     let (dangling, until) = (filters.boolean("dangling")?, until(&filters)?);
     let images = state.engine.images().await?;
     let before = made(&state, &filters, "before").await?;
     let since = made(&state, &filters, "since").await?;
-    let used = state.engine.list();
+    let used = scope.list(&state.engine);
     let mut shown = Vec::new();
     for image in &images {
         let named: Vec<String> = image.names.iter().map(|name| name.familiar()).collect();

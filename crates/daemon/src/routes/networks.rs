@@ -13,24 +13,28 @@ use serde_json::json;
 
 use super::State;
 use crate::answer::{Answer, Refusal};
+use crate::projects::Scope;
 
 pub(super) fn routes() -> Router<State> {
     Router::new().route("/networks", get(list)).route("/networks/{name}", get(inspect))
 }
 
-async fn list(Held(state): Held<State>) -> Answer<Json<Vec<NetworkInspect>>> {
-    Ok(Json(all(&state).await?))
+async fn list(Held(state): Held<State>, scope: Scope) -> Answer<Json<Vec<NetworkInspect>>> {
+    Ok(Json(all(&state, &scope).await?))
 }
 
-async fn inspect(Held(state): Held<State>, Path(name): Path<String>) -> Answer<Json<NetworkInspect>> {
+async fn inspect(Held(state): Held<State>, scope: Scope, Path(name): Path<String>) -> Answer<Json<NetworkInspect>> {
     let fits = |network: &NetworkInspect| network.name == name || network.id == name;
-    let found = all(&state).await?.into_iter().find(fits);
+    let found = all(&state, &scope).await?.into_iter().find(fits);
     found.map(Json).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("network {name} not found")))
 }
 
-async fn all(state: &State) -> Answer<Vec<NetworkInspect>> {
+async fn all(state: &State, scope: &Scope) -> Answer<Vec<NetworkInspect>> {
     let never = rfc3339(Timestamp::NEVER);
     let mut networks: Vec<_> = state.engine.networks().await?.iter().map(|view| shown(view, &never)).collect();
+    for network in &mut networks {
+        network.containers.retain(|id, _| scope.sees_workload(&state.engine, id));
+    }
     networks.extend([NetworkInspect::new("host", "host", &never), NetworkInspect::new("none", "null", &never)]);
     Ok(networks)
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::State;
 use crate::answer::{Answer, Refusal};
+use crate::projects::Scope;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -44,23 +45,29 @@ pub(super) fn until(filters: &Filters) -> Answer<Option<Timestamp>> {
     }
 }
 
-async fn containers(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
+async fn containers(Held(state): Held<State>, scope: Scope, Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
     let (filters, until) = query.read(&["label", "label!", "until"])?;
     let pruned = state
         .engine
         .prune_workloads(|workload| {
-            until.is_none_or(|until| workload.created < until) && filters.labels(&workload.labels)
+            scope.sees(workload.host.project.as_deref())
+                && until.is_none_or(|until| workload.created < until)
+                && filters.labels(&workload.labels)
         })
         .await?;
     Ok(Json(json!({"ContainersDeleted": pruned.removed, "SpaceReclaimed": pruned.bytes})))
 }
 
 /// Without `all`, only volumes that have no name of their own.
-async fn volumes(Held(state): Held<State>, Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
+async fn volumes(Held(state): Held<State>, scope: Scope, Query(query): Query<PruneQuery>) -> Answer<Json<Value>> {
     let (filters, _) = query.read(&["label", "label!", "all"])?;
     let all = filters.boolean("all")?.unwrap_or(false);
-    let pruned =
-        state.engine.prune_volumes(|volume| (all || volume.anonymous) && filters.labels(&volume.labels)).await?;
+    let pruned = state
+        .engine
+        .prune_volumes(|volume| {
+            scope.sees(volume.project.as_deref()) && (all || volume.anonymous) && filters.labels(&volume.labels)
+        })
+        .await?;
     Ok(Json(json!({"VolumesDeleted": pruned.removed, "SpaceReclaimed": pruned.bytes})))
 }
 

@@ -17,6 +17,7 @@ use axum::{Json, Router};
 
 use super::State;
 use crate::answer::{Answer, Refusal, pieces};
+use crate::projects::Scope;
 
 pub(super) fn routes() -> Router<State> {
     Router::new()
@@ -71,8 +72,8 @@ fn architecture() -> String {
     atoll_oci::Platform::host().architecture
 }
 
-async fn info(Held(state): Held<State>) -> Answer<Json<Info>> {
-    let views = state.engine.list();
+async fn info(Held(state): Held<State>, scope: Scope) -> Answer<Json<Info>> {
+    let views = scope.list(&state.engine);
     let count = |is: fn(&Phase) -> bool| views.iter().filter(|view| is(&view.phase)).count();
     let running = count(|phase| phase.is_up() && !matches!(phase, Phase::Paused { .. }));
     let paused = count(|phase| matches!(phase, Phase::Paused { .. }));
@@ -192,7 +193,7 @@ fn registries(insecure: &[String]) -> RegistryConfig {
     }
 }
 
-async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> Answer<Response> {
+async fn events(Held(state): Held<State>, scope: Scope, Query(query): Query<EventQuery>) -> Answer<Response> {
     let filters = Filters::parse(query.filters.as_deref(), &EventQuery::FILTERS)?;
     let (since, until) = (parse_time(&query.since)?, parse_time(&query.until)?);
     if let (Some(from), Some(to)) = (since, until)
@@ -203,7 +204,7 @@ async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> An
     }
     // Who only names an end wants everything before it that is kept.
     let stream = state.engine.events(since.or(until.map(|_| Timestamp::NEVER)));
-    let body = pieces((stream, filters), move |(mut stream, filters)| async move {
+    let body = pieces((stream, filters, scope), move |(mut stream, filters, scope)| async move {
         loop {
             let event = match until {
                 None => stream.next().await?,
@@ -219,10 +220,10 @@ async fn events(Held(state): Held<State>, Query(query): Query<EventQuery>) -> An
             if until.is_some_and(|until| event.at > until) {
                 return None;
             }
-            if matches_event(&filters, &event) {
+            if scope.sees_event(&event) && matches_event(&filters, &event) {
                 let mut line = serde_json::to_vec(&event_message(&event)).unwrap_or_default();
                 line.push(b'\n');
-                return Some((line, (stream, filters)));
+                return Some((line, (stream, filters, scope)));
             }
         }
     });

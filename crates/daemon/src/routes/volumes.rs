@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::{ForceQuery, State};
 use crate::answer::{Answer, body, is_true};
+use crate::projects::Scope;
 
 /// Keys of the list's filters.
 const FILTERS: [&str; 4] = ["dangling", "driver", "label", "name"];
@@ -27,7 +28,7 @@ struct ListQuery {
     filters: Option<String>,
 }
 
-async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answer<Json<VolumeList>> {
+async fn list(Held(state): Held<State>, scope: Scope, Query(query): Query<ListQuery>) -> Answer<Json<VolumeList>> {
     let filters = Filters::parse(query.filters.as_deref(), &FILTERS)?;
     let dangling = filters.boolean("dangling")?;
     let holds = |view: &atoll_engine::VolumeView| {
@@ -36,15 +37,15 @@ async fn list(Held(state): Held<State>, Query(query): Query<ListQuery>) -> Answe
             && filters.any("name", |name| view.volume.name.contains(name))
             && filters.labels(&view.volume.labels)
     };
-    let volumes = state.engine.volumes().into_iter().filter(holds).map(|view| shown(&view, None)).collect();
+    let volumes = scope.volumes(&state.engine).into_iter().filter(holds).map(|view| shown(&view, None)).collect();
     Ok(Json(VolumeList { volumes, warnings: None }))
 }
 
-async fn create(Held(state): Held<State>, request: Request) -> Answer<Response> {
+async fn create(Held(state): Held<State>, scope: Scope, request: Request) -> Answer<Response> {
     let wanted: VolumeCreateRequest = body(request).await?;
     wanted.check()?;
     let name = Some(wanted.name).filter(|name| !name.is_empty());
-    let view = state.engine.volume_create(name, wanted.labels).await?;
+    let view = state.engine.volume_create(name, wanted.labels, scope.project()).await?;
     Ok((StatusCode::CREATED, Json(shown(&view, None))).into_response())
 }
 
