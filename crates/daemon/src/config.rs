@@ -97,9 +97,15 @@ pub(crate) struct Config {
     /// Whether an ordinary user runs the daemon.
     rootless: bool,
     pub(crate) tcp: Tcp,
-    pub(crate) audit: Option<audit::Plan>,
+    pub(crate) callers: Callers,
     /// Where the metrics are served, beside the API's own addresses.
     pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// What is kept of callers, and what they see.
+#[derive(Clone, Debug)]
+pub(crate) struct Callers {
+    pub(crate) audit: Option<audit::Plan>,
     pub(crate) projects: Projects,
 }
 
@@ -253,9 +259,11 @@ fn merge(arguments: &Arguments, file: File, caller: Caller) -> Result<Config> {
         },
         rootless: !caller.is_root(),
         tcp,
-        audit: audit_plan(file.audit)?,
+        callers: Callers {
+            audit: audit_plan(file.audit)?,
+            projects: projects(&file.administrators, file.projects, caller)?,
+        },
         metrics: metrics_address(file.metrics.listen)?,
-        projects: projects(&file.administrators, file.projects, caller)?,
     })
 }
 

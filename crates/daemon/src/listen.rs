@@ -62,7 +62,7 @@ pub(crate) fn all(config: &Config, handed: Vec<OwnedFd>) -> Result<(Vec<Listener
     let own = !listeners.iter().any(|listener| matches!(listener.socket, Socket::Unix(_)));
     if own {
         listeners.push(Listener {
-            socket: Socket::Unix(instance::listen(&config.socket(), config.projects.are_there())?),
+            socket: Socket::Unix(instance::listen(&config.socket(), config.callers.projects.are_there())?),
             tls: None,
         });
     }

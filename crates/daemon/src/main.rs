@@ -99,11 +99,11 @@ fn complain(error: &anyhow::Error) {
 }
 
 async fn run(config: Config, handed: Vec<OwnedFd>) -> Result<()> {
-    let audit = config.audit.clone().map(Audit::start).transpose()?;
+    let audit = config.callers.audit.clone().map(Audit::start).transpose()?;
     let engine = Engine::open(config.settings()?).await.context("opening the state")?;
     let state = State { engine, metrics: Metrics::new(audit.clone()), exposed: config.tcp.is_exposed() };
     let (listeners, own) = listen::all(&config, handed)?;
-    let wall = Wall { projects: config.projects.clone(), engine: state.engine.clone() };
+    let wall = Wall { projects: config.callers.projects.clone(), engine: state.engine.clone() };
     let face = Face { router: routes::router(state.clone()), audit, wall: Some(wall) };
     for listener in listeners {
         tokio::spawn(serve::serve(listener, face.clone()));

@@ -91,6 +91,7 @@ impl Drop for Server {
 
 impl Server {
     /// Whoever comes in finds `programs` before all others, and the host's daemon by `environment`.
+    #[expect(clippy::print_stdout, reason = "a test that skips says so")]
     fn start(environment: &str, programs: &Path) -> Option<Self> {
         if !Path::new(SSHD).is_file() {
             println!("skipped: needs {SSHD} (openssh-server)");

@@ -32,14 +32,26 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     pub(crate) registry: RwLock<Registry>,
     pub(crate) volumes: Mutex<crate::volume::Volumes>,
-    /// Held while volumes are made or taken away, so that none goes while a workload comes to name it.
-    pub(crate) volume_changes: Mutex<()>,
-    /// The same for the names of images.
-    pub(crate) image_changes: Mutex<()>,
+    pub(crate) changes: Changes,
     pub(crate) networks: crate::network::Networks,
     pub(crate) growth: crate::log::Growth,
-    pub(crate) fingerprint: Fingerprint,
     pub(crate) room: crate::room::Room,
+    pub(crate) host: Host,
+}
+
+/// Who changes what workloads come to use.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// Held while volumes are made or taken away, so that none goes while a workload comes to name it.
+    pub(crate) volumes: Mutex<()>,
+    /// The same for the names of images.
+    pub(crate) images: Mutex<()>,
+}
+
+/// What was found when the engine was opened.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) fingerprint: Fingerprint,
     info: Info,
 }
 
@@ -95,13 +107,11 @@ impl Engine {
             events: Events::default(),
             registry: RwLock::default(),
             volumes,
-            volume_changes: Mutex::default(),
-            image_changes: Mutex::default(),
+            changes: Changes::default(),
             networks: crate::network::Networks::new(&info.id, info.rootless)?,
             growth: crate::log::Growth::new().map_err(Error::host("watching logs"))?,
-            fingerprint,
             room,
-            info,
+            host: Host { fingerprint, info },
         };
         let engine = Self { shared: Arc::new(shared) };
         engine.recover().await?;
@@ -113,7 +123,7 @@ impl Engine {
     /// What the engine says of itself.
     #[must_use]
     pub fn info(&self) -> Info {
-        self.shared.info.clone()
+        self.shared.host.info.clone()
     }
 
     /// What it was told when it was opened.
@@ -131,7 +141,7 @@ impl Engine {
     /// What the owner of this host should know of it: sentences.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = self.shared.fingerprint.warnings.clone();
+        let mut warnings = self.shared.host.fingerprint.warnings.clone();
         warnings.extend(self.network_warnings());
         warnings
     }
@@ -139,7 +149,7 @@ impl Engine {
     /// Whether workloads have control groups: without, nothing is limited, counted or paused.
     #[must_use]
     pub fn has_control_groups(&self) -> bool {
-        self.shared.fingerprint.control_groups
+        self.shared.host.fingerprint.control_groups
     }
 
     /// Events since a time (none: from now on), and all that follow.

@@ -242,7 +242,7 @@ impl Engine {
 
     /// Keeps others from taking images away, and from coming to use one.
     pub(crate) fn changing_images(&self) -> MutexGuard<'_, ()> {
-        self.shared.image_changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.changes.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remove_image_now(&self, name: &str, force: bool) -> Result<Vec<Removal>, Error> {

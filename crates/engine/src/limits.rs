@@ -84,7 +84,7 @@ impl Engine {
         if !self.has_control_groups() {
             return Ok(discarded(resources));
         }
-        fit(resources, self.shared.fingerprint.limits)
+        fit(resources, self.shared.host.fingerprint.limits)
     }
 }
 

@@ -128,7 +128,7 @@ impl Engine {
 
     /// Keeps others from making volumes and taking them away. Who defines a workload is known as its volumes' user before.
     pub(crate) fn changing_volumes(&self) -> MutexGuard<'_, ()> {
-        self.shared.volume_changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.changes.volumes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn volume_table(&self) -> MutexGuard<'_, Volumes> {
