@@ -26,6 +26,10 @@ impl Engine {
     pub async fn start(&self, name: &str) -> Result<(), Error> {
         let entry = self.find(name)?;
         let _operation = entry.hold(name).await?;
+        if entry.workload().life.auto_remove && matches!(entry.phase(), Phase::Exited { .. }) {
+            // It has ended, and removes itself as soon as this call lets it.
+            return Err(Error::no_workload(name));
+        }
         self.start_held(&entry, 0).await
     }
 
@@ -200,6 +204,10 @@ impl Engine {
         self.say_left(entry);
         if auto_remove {
             let _operation = entry.operation.lock().await;
+            if entry.phase().is_up() {
+                // It was started anew, by a restart: it goes when that run ends.
+                return;
+            }
             if let Err(error) = self.remove_held(entry, true).await {
                 tracing::warn!(%error, id = %entry.id.short(), "removing a workload that has ended");
             }
