@@ -49,21 +49,22 @@ const WORKERS: usize = 2;
 const BLOCKING: usize = 16;
 
 fn main() -> ExitCode {
-    match begin(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&error);
-            ExitCode::FAILURE
+    let arguments = Arguments::parse();
+    begin(&arguments).unwrap_or_else(|error| {
+        complain(&error);
+        match &arguments.task {
+            Some(Task::Offline(task)) => task.failure_code(),
+            _ => ExitCode::FAILURE,
         }
-    }
+    })
 }
 
 /// What has to happen while there is one thread only, then everything else.
-fn begin(arguments: &Arguments) -> Result<()> {
+fn begin(arguments: &Arguments) -> Result<ExitCode> {
     let caller = Caller::current();
     let config = Config::load(arguments, caller)?;
     let task = match &arguments.task {
-        Some(Task::Doctor) => return doctor::print(&config.settings()?),
+        Some(Task::Doctor) => return doctor::print(&config.settings()?).map(|()| ExitCode::SUCCESS),
         Some(Task::Offline(task)) => Some(task),
         None => None,
     };
@@ -71,9 +72,9 @@ fn begin(arguments: &Arguments) -> Result<()> {
     let handed = listen::handed_over()?;
     let _lock = match (task, instance::lock(&config.run)?) {
         (_, Ok(lock)) => lock,
-        (Some(_), Err(Taken)) => offline::lock(&config.run)?,
+        (Some(task), Err(Taken)) => task.lock(&config.run)?,
         // Two clients started one at the same time: the other one answers.
-        (None, Err(Taken)) => return Ok(()),
+        (None, Err(Taken)) => return Ok(ExitCode::SUCCESS),
     };
     if !caller.is_root() {
         rootless::enter(caller, &config.run)?;
@@ -86,7 +87,7 @@ fn begin(arguments: &Arguments) -> Result<()> {
     let result = runtime.block_on(async {
         match task {
             Some(task) => offline::run(task, &config, config.settings()?).await,
-            None => run(config, handed).await,
+            None => run(config, handed).await.map(|()| ExitCode::SUCCESS),
         }
     });
     runtime.shutdown_background();

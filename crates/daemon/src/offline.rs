@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use atoll_engine::{Depth, Settings};
+use atoll_engine::{Depth, Report, Settings};
 use clap::Subcommand;
 
 use crate::config::Config;
@@ -26,10 +27,45 @@ pub(crate) enum Task {
         #[arg(long)]
         keep_state: bool,
     },
+    /// Check what is kept; 0: nothing is wrong, 1: it was and is mended, 4: something is wrong, 8: the check failed
+    Fsck {
+        /// Mend what can be mended, and remove what is of no use
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
+/// Exit codes of a check, as fsck(8) has them.
+const MENDED: u8 = 1;
+const WRONG: u8 = 4;
+const NOT_CHECKED: u8 = 8;
+
+impl Task {
+    /// The exit code when it cannot be done.
+    pub(crate) fn failure_code(&self) -> ExitCode {
+        match self {
+            Self::Reset { .. } => ExitCode::FAILURE,
+            Self::Fsck { .. } => ExitCode::from(NOT_CHECKED),
+        }
+    }
+
+    /// The lock, for which a daemon that has it is ended where nothing is to be left of it.
+    pub(crate) fn lock(&self, run: &Path) -> Result<File> {
+        match self {
+            Self::Reset { .. } => take_over(run),
+            Self::Fsck { .. } => match instance::lock(run)? {
+                Ok(lock) => Ok(lock),
+                Err(Taken) => bail!(
+                    "a daemon works on this state: end it first (systemctl stop atoll.socket atoll.service, or the process in {}); containers go on",
+                    run.join(LOCK).display()
+                ),
+            },
+        }
+    }
 }
 
 /// The lock, when the daemon that has it has ended.
-pub(crate) fn lock(run: &Path) -> Result<File> {
+fn take_over(run: &Path) -> Result<File> {
     let deadline = Instant::now() + ENDING;
     let mut told = false;
     loop {
@@ -60,7 +96,7 @@ fn end_daemon(run: &Path) -> Result<()> {
 }
 
 /// Does it.
-pub(crate) async fn run(task: &Task, config: &Config, settings: Settings) -> Result<()> {
+pub(crate) async fn run(task: &Task, config: &Config, settings: Settings) -> Result<ExitCode> {
     match task {
         Task::Reset { keep_state } => {
             let depth = if *keep_state { Depth::Run } else { Depth::State };
@@ -69,8 +105,28 @@ pub(crate) async fn run(task: &Task, config: &Config, settings: Settings) -> Res
             for path in foreign.iter().filter(|path| **path != config.run) {
                 say(&format!("{} is not Atoll's: it stays", path.display()));
             }
-            Ok(())
+            Ok(ExitCode::SUCCESS)
         }
+        Task::Fsck { repair } => {
+            let report = atoll_engine::fsck(&settings, *repair).await?;
+            Ok(ExitCode::from(tell(&report)))
+        }
+    }
+}
+
+/// Says what a check came to.
+fn tell(report: &Report) -> u8 {
+    for sentence in &report.found {
+        let mended = if report.left.contains(sentence) { "" } else { " (mended)" };
+        say(&format!("{sentence}{mended}"));
+    }
+    for sentence in report.left.iter().filter(|sentence| !report.found.contains(sentence)) {
+        say(sentence);
+    }
+    match (report.found.is_empty(), report.left.is_empty()) {
+        (true, _) => 0,
+        (false, true) => MENDED,
+        (false, false) => WRONG,
     }
 }
 

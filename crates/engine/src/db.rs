@@ -87,7 +87,7 @@ impl Db {
         let path = root.join(FILE);
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
         let db = Self { database: Arc::new(database) };
-        match db.meta("schema")? {
+        match db.schema(&path)? {
             None => {
                 let write = db.database.begin_write()?;
                 write.open_table(META)?.insert("schema", SCHEMA)?;
@@ -96,15 +96,38 @@ impl Db {
                 write.open_table(VOLUMES)?;
                 write.commit()?;
             }
-            Some(schema) if schema == SCHEMA => {}
-            Some(schema) => {
-                return Err(Error::Unsupported(format!(
-                    "{} has schema {schema}, this program knows {SCHEMA}: use the version of Atoll that wrote it, or another --root",
-                    path.display()
-                )));
-            }
+            Some(()) => {}
         }
         Ok(db)
+    }
+
+    /// Opens a file that must be there, after checking all of it.
+    pub(crate) fn open_checked(path: &Path) -> Result<Self, Error> {
+        let work = {
+            let path = path.to_owned();
+            move || -> Result<Database, Error> {
+                let mut database = Database::builder().set_cache_size(CACHE_BYTES).open(path)?;
+                // What it mends itself (free pages that nobody counted after a kill) is no damage.
+                database.check_integrity()?;
+                Ok(database)
+            }
+        };
+        // Damage of some kinds is found by a failed assertion.
+        let database = std::thread::spawn(work).join().unwrap_or_else(|_| Err(damaged()))?;
+        let db = Self { database: Arc::new(database) };
+        db.schema(path)?.map(|()| db).ok_or_else(damaged)
+    }
+
+    /// Whether it has a schema, which must be ours.
+    fn schema(&self, path: &Path) -> Result<Option<()>, Error> {
+        let Some(found) = self.meta("schema")? else { return Ok(None) };
+        if found == SCHEMA {
+            return Ok(Some(()));
+        }
+        Err(Error::Unsupported(format!(
+            "{} was made by a newer Atoll (schema {found}, this one knows {SCHEMA}): use that version, or another --root",
+            path.display()
+        )))
     }
 
     /// The handle that other crates keep their tables in.
@@ -215,6 +238,10 @@ impl Db {
 /// Whether a file below a root is the metadata, or a copy of it.
 pub(crate) fn is_ours(name: &str) -> bool {
     name.strip_prefix(FILE).is_some_and(|rest| rest.is_empty() || rest.starts_with(".schema-"))
+}
+
+fn damaged() -> Error {
+    Error::Host { doing: "reading the metadata".to_owned(), source: std::io::ErrorKind::InvalidData.into() }
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -38,7 +38,7 @@ pub enum Error {
     Record(&'static str),
     /// The store was written by another version of Atoll.
     #[error(
-        "the image store has schema {found}, this program needs {expected}: use the version of Atoll that wrote it"
+        "the image store was made by a newer Atoll (schema {found}, this one knows {expected}): use that version, or another --root"
     )]
     Schema {
         /// What the store says.

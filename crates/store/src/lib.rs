@@ -18,6 +18,7 @@
 mod archive;
 mod blob;
 mod changes;
+mod check;
 mod commit;
 mod copy;
 mod error;
@@ -51,6 +52,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 pub use archive::{ARCHIVE_BYTES_MAX, ARCHIVE_FILES_MAX, ArchiveError, Loaded, Progress, Saving};
 pub use changes::{Change, ChangeKind};
+pub use check::{Problem, check, remove_useless};
 pub use commit::CommitOptions;
 pub use error::{Error, ImageError, Result, RootError};
 pub use extract::{Extracted, LAYER_BYTES_MAX, LAYER_ENTRIES_MAX, PATH_DEPTH_MAX, extract};

@@ -183,7 +183,7 @@ fn name_root(temporary: &Path, path: &Path, layers: &[Digest]) -> Result<()> {
     })
 }
 
-fn layers_of(root: &Path) -> Result<Vec<Digest>> {
+pub(crate) fn layers_of(root: &Path) -> Result<Vec<Digest>> {
     let file = root.join(LAYERS);
     let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
     let wrong = |_| Error::io("understand", &file)(std::io::Error::from(std::io::ErrorKind::InvalidData));

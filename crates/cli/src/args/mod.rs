@@ -19,8 +19,8 @@ pub(crate) use image::{
     LogoutArgs, PullArgs, PushArgs, RmiArgs, SaveArgs, TagArgs, Variant,
 };
 pub(crate) use system::{
-    DfArgs, DoctorArgs, EventsArgs, FormatArgs, PruneArgs, ResetArgs, SystemCommand, SystemVerb, VolumeCommand,
-    VolumeCreateArgs, VolumeListArgs, VolumeRemoveArgs,
+    DfArgs, DoctorArgs, EventsArgs, FormatArgs, FsckArgs, PruneArgs, ResetArgs, SystemCommand, SystemVerb,
+    VolumeCommand, VolumeCreateArgs, VolumeListArgs, VolumeRemoveArgs,
 };
 pub(crate) use usage::{StatsArgs, TopArgs, UpdateArgs};
 

@@ -82,6 +82,19 @@ pub(crate) enum SystemCommand {
     DialStdio,
     /// End everything that runs and delete everything that is kept
     Reset(ResetArgs),
+    /// Check what is kept, while no daemon runs
+    Fsck(FsckArgs),
+}
+
+/// Flags of `system fsck`.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  atoll system fsck            change nothing; 0: all is well, 4: it is not\n  atoll system fsck --repair   0: all was well, 1: it is now, 4: it is not"
+)]
+pub(crate) struct FsckArgs {
+    /// Mend what can be mended, and remove what is of no use
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 /// Flags of `system reset`.

@@ -9,8 +9,8 @@ mod exec;
 mod images;
 mod lists;
 mod logs;
+mod offline;
 mod registry;
-mod reset;
 mod run;
 mod system;
 mod usage;
@@ -73,7 +73,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
             SystemCommand::Verb(verb) => system(daemon()?, verb).await,
             SystemCommand::Df(args) => disk::usage(daemon()?, args).await,
             SystemCommand::Prune(args) => disk::prune(daemon()?, args).await,
-            SystemCommand::Reset(args) => reset::reset(&cli.global, &args),
+            SystemCommand::Reset(args) => offline::reset(&cli.global, &args),
+            SystemCommand::Fsck(args) => offline::fsck(&cli.global, &args),
             SystemCommand::Doctor(args) => doctor::examine(&cli.global, args).await,
             SystemCommand::DialStdio => system::dial_stdio(daemon()?).await,
         },

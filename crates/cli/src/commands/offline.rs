@@ -1,10 +1,10 @@
-//! `system reset`: the daemon's program does it, so that it works without a daemon too.
+//! `system reset` and `system fsck`: the daemon's program does them, without a daemon.
 
 use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, Result, bail};
 
-use crate::args::{Global, ResetArgs};
+use crate::args::{FsckArgs, Global, ResetArgs};
 use crate::{ERROR, connect};
 
 /// Asks, then has everything ended and deleted.
@@ -12,11 +12,20 @@ pub(crate) fn reset(global: &Global, args: &ResetArgs) -> Result<u8> {
     if !args.force && !agreed(args.keep_state)? {
         return Ok(ERROR);
     }
+    let words: &[&str] = if args.keep_state { &["reset", "--keep-state"] } else { &["reset"] };
+    run(global, words)
+}
+
+/// Has what is kept checked.
+pub(crate) fn fsck(global: &Global, args: &FsckArgs) -> Result<u8> {
+    let words: &[&str] = if args.repair { &["fsck", "--repair"] } else { &["fsck"] };
+    run(global, words)
+}
+
+/// Runs the daemon's program; its exit code.
+fn run(global: &Global, words: &[&str]) -> Result<u8> {
     let mut command = connect::daemon_command(global)?;
-    command.arg("reset");
-    if args.keep_state {
-        command.arg("--keep-state");
-    }
+    command.args(words);
     let status = command.status().with_context(|| format!("starting {}", command.get_program().display()))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ERROR))
 }
