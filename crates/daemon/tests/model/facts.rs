@@ -116,7 +116,7 @@ const FILTERS: [(&str, &str); 9] = [
     ("exited", "3"),
     ("label", "k=1"),
     ("volume", "v1"),
-    ("name", "c1"),
+    ("name", "w1"),
     ("ancestor", "image0:1"),
 ];
 

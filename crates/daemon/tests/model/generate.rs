@@ -60,7 +60,7 @@ impl Draw<'_> {
     }
 
     fn fresh(&mut self) -> String {
-        format!("c{}", self.random.below(NAMES))
+        format!("w{}", self.random.below(NAMES))
     }
 
     /// Mostly one that this holds for.
@@ -256,7 +256,7 @@ impl Draw<'_> {
         // What one that is killed as it starts left in its volume is anybody's guess.
         let fits = |one: &crate::world::Container| lasts(one.spec.program) && one.spec.volume.is_none();
         let name = self.likely(fits);
-        let name = if self.world.containers.get(&name).is_none_or(fits) { name } else { format!("c{NAMES}") };
+        let name = if self.world.containers.get(&name).is_none_or(fits) { name } else { format!("w{NAMES}") };
         let seconds = self.patience(&name);
         let spec = self.spec();
         let (image, volume) = (spec.image.clone(), spec.volume.clone().unwrap_or_else(|| self.volume()));
