@@ -33,7 +33,7 @@ pub enum Problem {
         /// Which.
         diff_id: Digest,
         /// The blob that it came from.
-        blob: Option<Descriptor>,
+        blob: Option<Box<Descriptor>>,
     },
     /// An image lacks something.
     Image {
@@ -133,7 +133,7 @@ impl Check<'_> {
         let there: BTreeSet<String> = names(&folder)?.into_iter().collect();
         for (diff_id, record) in layers.iter().filter(|(_, record)| !there.contains(&record.id)) {
             let diff_id = diff_id.parse::<Digest>().map_err(|_| Error::Record("store/layers"))?;
-            self.problems.push(Problem::Layer { diff_id, blob: record.blob.clone() });
+            self.problems.push(Problem::Layer { diff_id, blob: record.blob.clone().map(Box::new) });
         }
         let known: BTreeSet<&String> = layers.values().map(|record| &record.id).collect();
         for name in there.iter().filter(|name| !known.contains(name)) {
