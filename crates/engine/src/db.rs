@@ -87,16 +87,13 @@ impl Db {
         let path = root.join(FILE);
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
         let db = Self { database: Arc::new(database) };
-        match db.schema(&path)? {
-            None => {
-                let write = db.database.begin_write()?;
-                write.open_table(META)?.insert("schema", SCHEMA)?;
-                write.open_table(WORKLOADS)?;
-                write.open_table(ENDED)?;
-                write.open_table(VOLUMES)?;
-                write.commit()?;
-            }
-            Some(()) => {}
+        if db.schema(&path)?.is_none() {
+            let write = db.database.begin_write()?;
+            write.open_table(META)?.insert("schema", SCHEMA)?;
+            write.open_table(WORKLOADS)?;
+            write.open_table(ENDED)?;
+            write.open_table(VOLUMES)?;
+            write.commit()?;
         }
         Ok(db)
     }
