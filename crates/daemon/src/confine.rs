@@ -188,7 +188,7 @@ mod tests {
     }
 
     /// Routes that are not for members.
-    const REFUSED: [&str; 22] = [
+    const REFUSED: [&str; 24] = [
         "GET /metrics",
         "POST /images/load",
         "POST /images/prune",
@@ -211,6 +211,8 @@ mod tests {
         "POST /swarm/init",
         "POST /swarm/join",
         "POST /atoll/v1/images/bootstrap",
+        "GET /atoll/v1/system/df",
+        "GET /atoll/v1/system/doctor",
     ];
 
     /// Whoever adds a route decides here whether members may use it.
