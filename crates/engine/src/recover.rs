@@ -47,6 +47,7 @@ impl Engine {
         let ids: HashSet<String> = known.iter().map(|(workload, _)| workload.id.to_string()).collect();
         let rebooted = self.note_boot()?;
         let mut starting = Vec::new();
+        self.complete_volumes();
         for (workload, last) in known {
             let entry = self.recover_workload(workload, last, &roots).await?;
             self.keep_forwarding(&entry);
@@ -202,6 +203,17 @@ impl Engine {
             host::blocking(move || engine.delete_files(&id)).await;
         }
         Ok(())
+    }
+
+    /// A volume whose making was cut short has a record and no folder yet.
+    fn complete_volumes(&self) {
+        for view in self.volumes().into_iter().filter(|view| !view.mountpoint.is_dir()) {
+            let name = &view.volume.name;
+            match host::make_folder(&view.mountpoint) {
+                Ok(()) => tracing::warn!(name, "a volume had no folder: it is empty now"),
+                Err(error) => tracing::warn!(%error, name, "a volume has no folder"),
+            }
+        }
     }
 
     fn delete_orphan_volumes(&self) -> Result<(), Error> {
