@@ -31,6 +31,13 @@ pub(crate) fn run(root: &Path, command: &[String]) -> Result<ExitCode> {
     let before = traces::look(&marks)?;
     let (program, arguments) = command.split_first().context("no command")?;
     let mut command = Command::new(program);
+    // What cargo says here of the package xtask would have build scripts run again below another cargo.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+        {
+            command.env_remove(name);
+        }
+    }
     let status = command.args(arguments).env("TMPDIR", folder.path()).status().with_context(|| program.clone())?;
     let others_work = traces::others_work(&marks)?;
     let left = left_in_the_end(&marks, &before)?.into_iter();
