@@ -14,6 +14,8 @@ use anyhow::{Context, Result};
 
 /// Folders where our programs keep what they know, and the system's for shared memory.
 const PLACES: [&str; 3] = ["/run", "/var/lib", "/dev/shm"];
+/// Where the runtime keeps records unless told otherwise: the folder stays when it is empty, as runc's does.
+const RECORDS: &str = "/run/atoll-runtime";
 /// What our names in them begin with.
 const PREFIX: &str = "atoll";
 /// What our bridges' names begin with.
@@ -196,8 +198,10 @@ fn files(marks: &Marks) -> Vec<String> {
     for place in PLACES.map(Path::new) {
         for name in names_in(place).iter().filter(|name| name.starts_with(PREFIX)) {
             let path = place.join(name);
-            files.extend(below(&path));
-            files.push(path.display().to_string());
+            let inside = below(&path);
+            let is_kept = path == Path::new(RECORDS) && inside.is_empty();
+            files.extend(inside);
+            files.extend((!is_kept).then(|| path.display().to_string()));
         }
     }
     files
