@@ -283,4 +283,8 @@ fn above_the_watermark_images_go_that_nothing_uses() {
     host.ok(&["start", "holder"]);
     assert_eq!(host.ok(&["volume", "ls", "-q"]), "data");
     assert_eq!(host.ok(&["run", "--rm", "pinned:1", "echo", "well"]), "well");
+    // This root is another than the one that its host cleans up after.
+    let mut reset = std::process::Command::new(atoll_testkit::program("atoll"));
+    reset.arg("--root").arg(host.root()).arg("--run").arg(host.run()).args(["system", "reset", "-f", "--keep-state"]);
+    assert!(reset.status().expect("it starts").success());
 }
